@@ -1,0 +1,104 @@
+"""Stage 1 of the embedded model: the vision tower alone, taught what each patch shows.
+
+The renderer knows colour, shape, size, character and centre of the object under every patch; linear heads on the
+tower's features are trained to tell them. The heads are thrown away afterwards. Learning to see from answers alone
+does not start on a CPU (docs/log.md), learning to see from patches takes minutes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from transformers import CLIPVisionModel
+
+from grip_edge.calibration import matmul_attention
+from grip_edge.calibration.loop import LoopSettings, run_steps, trainable
+from grip_edge.calibration.scenes.labels import LABEL_CLASSES
+from grip_edge.calibration.tiny.architecture import vision_config
+from grip_edge.calibration.tiny.corpus import Corpus
+
+# CLIP's constants: the processor of the finished model uses the same.
+MEAN = (0.48145466, 0.4578275, 0.40821073)
+STD = (0.26862954, 0.26130258, 0.27577711)
+
+_BACKGROUND_WEIGHT = {"colour": 0.1, "shape": 0.1, "size": 0.1, "glyph": 0.03, "centre": 0.15}
+
+
+def new_tower(layers: int | None = None) -> CLIPVisionModel:
+    config = vision_config()
+    if layers is not None:
+        config.num_hidden_layers = layers
+    return CLIPVisionModel._from_config(config, attn_implementation=matmul_attention.NAME)
+
+
+class PatchReader(nn.Module):
+    """The tower up to its second-last layer, with one linear head per label kind."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tower = new_tower(vision_config().num_hidden_layers - 1)
+        width = self.tower.config.hidden_size
+        self.heads = nn.ModuleDict({kind: nn.Linear(width, classes) for kind, classes in LABEL_CLASSES.items()})
+
+    def features(self, pixels: Tensor) -> Tensor:
+        """pixels [B,3,H,W] -> [B,N,D], without CLS."""
+        hidden: Tensor = self.tower(pixel_values=pixels).last_hidden_state
+        return hidden[:, 1:]
+
+    def forward(self, pixels: Tensor) -> dict[str, Tensor]:
+        features = self.features(pixels)
+        normed = F.layer_norm(features, features.shape[-1:])
+        return {kind: head(normed) for kind, head in self.heads.items()}
+
+
+def to_pixels(images: NDArray[np.uint8]) -> Tensor:
+    """[B,H,W,3] uint8 -> normalised [B,3,H,W] bf16."""
+    pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
+    mean, std = torch.tensor(MEAN)[:, None, None], torch.tensor(STD)[:, None, None]
+    return ((pixels - mean) / std).bfloat16()
+
+
+def patch_loss(predictions: dict[str, Tensor], labels: Tensor) -> tuple[Tensor, dict[str, float]]:
+    """labels [B,kinds,N]. Weighted cross-entropy summed over kinds; accuracy on the patches that show something."""
+    total, metrics = torch.zeros(()), {}
+    for index, (kind, logits) in enumerate(predictions.items()):
+        target = labels[:, index]
+        shows = target > 0
+        losses = F.cross_entropy(logits.float().flatten(0, 1), target.flatten(), reduction="none")
+        weights = torch.where(shows, 1.0, _BACKGROUND_WEIGHT[kind])
+        if kind == "glyph":
+            weights = torch.where(target == LABEL_CLASSES["glyph"] - 1, 0.2, weights)
+            shows = shows & (target < LABEL_CLASSES["glyph"] - 1)
+        total = total + (losses * weights.flatten()).sum() / weights.sum()
+        right = logits.argmax(-1) == target
+        metrics[f"{kind}_accuracy"] = round(float(right[shows].float().mean()), 4)
+    return total, metrics
+
+
+def train_tower(corpus: Corpus, validation: Corpus, folder: Path, settings: LoopSettings, seed: int = 0) -> PatchReader:
+    torch.manual_seed(seed)
+    reader = PatchReader().bfloat16()
+
+    def batch(data: Corpus, chosen: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        labels = torch.from_numpy(data.labels[chosen].astype(np.int64)).flatten(2)
+        return to_pixels(data.images[chosen]), labels
+
+    def step(number: int) -> tuple[Tensor, dict[str, float]]:
+        rng = np.random.default_rng([seed, number, 11])
+        pixels, labels = batch(corpus, np.sort(rng.choice(len(corpus), 64, replace=False)))
+        return patch_loss(reader(pixels), labels)
+
+    @torch.no_grad()
+    def evaluate(_: int) -> dict[str, float]:
+        pixels, labels = batch(validation, np.arange(min(400, len(validation))))
+        loss, metrics = patch_loss(reader(pixels), labels)
+        return {"validation_loss": float(loss), **{f"validation_{k}": v for k, v in metrics.items()}}
+
+    groups = [{"params": trainable([reader]), "lr": settings.learning_rate}]
+    run_steps("tower", groups, step, settings, folder, evaluate)
+    return reader
