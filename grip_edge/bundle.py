@@ -1,0 +1,109 @@
+"""A bundle on disk: a folder with ``grip.json``, the four graphs, their weights and the tokenizer.
+
+``open_bundle`` checks what is cheap (schema, names, sizes) on every load; ``damage`` reads every byte.
+``writing_bundle`` gives a temporary sibling folder that becomes the bundle only when it is complete.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from grip_edge.errors import BundleError, UserError
+from grip_edge.manifest import FileRecord, Manifest
+
+MANIFEST_NAME = "grip.json"
+DEFAULT_BUNDLE = "grip-bundle"
+GRAPH_NAMES = ("vision.onnx", "embed.onnx", "select.onnx", "decoder.onnx")
+TOKENIZER_NAME = "tokenizer.json"
+
+_EXPORT_HINT = "grip-edge export --model llava-tiny"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    folder: Path
+    manifest: Manifest
+
+    def path(self, name: str) -> Path:
+        return self.folder / name
+
+    @property
+    def total_bytes(self) -> int:
+        return sum(record.bytes for record in self.manifest.files)
+
+
+def open_bundle(folder: str | Path) -> Bundle:
+    """The bundle in ``folder``; BundleError if it is missing, incomplete, foreign or newer than this version."""
+    folder = Path(folder)
+    manifest_path = folder / MANIFEST_NAME
+    if not folder.exists():
+        raise BundleError(f"There is no bundle at '{folder}'; make one with:  {_EXPORT_HINT} --out {folder}")
+    if not manifest_path.is_file():
+        raise BundleError(f"'{folder}' holds no {MANIFEST_NAME}, so it is no bundle; make one with:  {_EXPORT_HINT}")
+    try:
+        text = manifest_path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BundleError(f"{manifest_path} cannot be read ({error}); export the bundle again.") from None
+    manifest = Manifest.from_json(text, str(manifest_path))
+    listed = {record.path for record in manifest.files}
+    missing = [name for name in (*GRAPH_NAMES, TOKENIZER_NAME) if name not in listed]
+    if missing:
+        raise BundleError(f"{manifest_path}: files does not list {', '.join(missing)}; export the bundle again.")
+    for record in manifest.files:
+        _check_size(folder, record)
+    return Bundle(folder, manifest)
+
+
+def damage(bundle: Bundle) -> Iterator[tuple[FileRecord, str | None]]:
+    """For each file of the bundle, what is wrong with its bytes (None: nothing)."""
+    for record in bundle.manifest.files:
+        found = sha256_of(bundle.path(record.path))
+        wrong = found != record.sha256
+        yield record, f"sha256 is {found[:12]}…, grip.json says {record.sha256[:12]}…" if wrong else None
+
+
+def record_file(folder: Path, path: Path) -> FileRecord:
+    return FileRecord(path.relative_to(folder).as_posix(), path.stat().st_size, sha256_of(path))
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def writing_bundle(folder: Path, force: bool) -> Iterator[Path]:
+    """Yields a partial folder beside ``folder``; renamed to it on success, removed on any failure."""
+    if folder.exists() and not force:
+        raise UserError(f"'{folder}' exists already; choose another --out, or replace it with --force.")
+    if folder.exists() and not (folder / MANIFEST_NAME).is_file() and (folder.is_file() or any(folder.iterdir())):
+        raise UserError(f"'{folder}' exists and is no bundle, so --force does not replace it; choose another --out.")
+    partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
+    try:
+        partial.mkdir(parents=True)
+    except OSError as error:
+        raise UserError(f"Cannot write to '{folder.parent}' ({error.strerror}); choose another --out.") from None
+    try:
+        yield partial
+        if folder.exists():
+            shutil.rmtree(folder)
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _check_size(folder: Path, record: FileRecord) -> None:
+    path = folder / record.path
+    if Path(record.path).is_absolute() or ".." in Path(record.path).parts:
+        raise BundleError(f"{folder / MANIFEST_NAME}: file '{record.path}' lies outside the bundle; do not trust it.")
+    if not path.is_file():
+        raise BundleError(f"{path} is missing although {MANIFEST_NAME} lists it; export the bundle again.")
+    found = path.stat().st_size
+    if found != record.bytes:
+        raise BundleError(f"{path} has {found} bytes, {MANIFEST_NAME} says {record.bytes}; export the bundle again.")

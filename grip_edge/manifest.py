@@ -1,0 +1,142 @@
+"""``grip.json``: what a bundle says about itself. The contract between export and runtime.
+
+Plain frozen dataclasses; unknown keys, missing keys and wrong types are errors that name the field.
+Not here: files on disk (``bundle``).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import dacite
+
+from grip_edge.budget import BudgetRange
+from grip_edge.errors import BudgetError, BundleError
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class TextSpec:
+    """The decoder. ``head_dim`` may differ from ``width // heads``; ``kv_heads < heads`` is grouped-query attention."""
+
+    width: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    vocab_size: int
+    max_positions: int
+
+
+@dataclass(frozen=True)
+class VisionSpec:
+    """The vision tower as exported (the layers after the selected one are gone). ``grid`` is rows, columns."""
+
+    width: int
+    layers: int
+    image_side_px: int
+    patch_px: int
+    grid: tuple[int, int]
+
+    @property
+    def visual_tokens(self) -> int:
+        return self.grid[0] * self.grid[1]
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    name: str
+    architecture: str
+    vision: VisionSpec
+    text: TextSpec
+
+
+@dataclass(frozen=True)
+class ImageSpec:
+    """Preprocessing: shortest edge resized to ``resize_px``, centre crop of ``crop_px``, then (x/255 - mean) / std."""
+
+    resize_px: int
+    crop_px: int
+    resample: str
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class PromptSpec:
+    """``template`` holds ``{question}`` and one ``image_token``, whose place the kept embeddings take."""
+
+    template: str
+    image_token: str
+    image_token_id: int
+    stop_token_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    path: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class ParityResult:
+    """Agreement of the exported graphs with the reference model at one budget."""
+
+    budget_tokens: int
+    logits_max_difference: float
+    logits_mean_difference: float
+    tokens_equal: bool
+    kept_sets_equal: bool
+
+
+@dataclass(frozen=True)
+class ScorerRecord:
+    """Which selector is inside ``select.onnx``. ``training`` is its card: data, steps, seed, accuracy table."""
+
+    name: str
+    parameters: int
+    training: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """``positions`` is ``reindexed`` (kept tokens get consecutive positions) or ``original``."""
+
+    schema_version: int
+    model: ModelSpec
+    budget_range: BudgetRange
+    positions: str
+    prompt: PromptSpec
+    image: ImageSpec
+    target: str
+    precision: str
+    scorer: ScorerRecord
+    parity: tuple[ParityResult, ...]
+    versions: dict[str, str]
+    files: tuple[FileRecord, ...]
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, origin: str) -> Manifest:
+        """``origin`` is the file's name in error messages."""
+        try:
+            data = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise BundleError(f"{origin} is not valid JSON ({error}); export the bundle again.") from None
+        if not isinstance(data, dict) or "schema_version" not in data:
+            raise BundleError(f"{origin} has no schema_version, so this is no grip-edge bundle.")
+        found = data["schema_version"]
+        if found != SCHEMA_VERSION:
+            hint = "upgrade grip-edge" if isinstance(found, int) and found > SCHEMA_VERSION else "export it again"
+            raise BundleError(f"{origin}: schema_version is {found!r}, this version reads {SCHEMA_VERSION}; {hint}.")
+        try:
+            return dacite.from_dict(cls, data, dacite.Config(strict=True, cast=[tuple]))
+        except (dacite.DaciteError, BudgetError, TypeError) as error:
+            raise BundleError(f"{origin}: {error}; export the bundle again.") from None
