@@ -1,0 +1,1 @@
+"""From a LLaVA checkpoint in Hugging Face format to a bundle of four ONNX graphs (``exporter.export_bundle``)."""

@@ -1,0 +1,70 @@
+"""The exported graphs in ONNX Runtime, put together in the plainest way, to be compared with the reference.
+
+Independent of the runtime on purpose: what is checked here are the graphs. Not here: speed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from grip_edge.bundle import GRAPH_NAMES
+from grip_edge.export.reference import NEW_TOKENS, Answer, Request
+from grip_edge.manifest import PromptSpec, TextSpec
+
+Array = NDArray[np.generic]
+
+
+class GraphRunner:
+    def __init__(self, folder: Path, text: TextSpec, prompt: PromptSpec) -> None:
+        options = ort.SessionOptions()
+        options.log_severity_level = 3
+        self._sessions = {
+            name: ort.InferenceSession(folder / name, options, providers=["CPUExecutionProvider"])
+            for name in GRAPH_NAMES
+        }
+        self._text = text
+        self._prompt = prompt
+
+    def features(self, request: Request) -> Array:
+        return self._run("vision.onnx", pixels=request.pixels.numpy())[0]
+
+    def answer(self, request: Request, features: Array, kept: int) -> Answer:
+        question_embeds = self._embed(request.question_ids.numpy())
+        kept_embeds, kept_indices, _ = self._run(
+            "select.onnx", features=features, question_embeds=question_embeds, budget=np.array([kept])
+        )
+        ids = request.prompt_ids.numpy()
+        place = int(np.flatnonzero(ids[0] == self._prompt.image_token_id)[0])
+        embeds = np.concatenate([self._embed(ids[:, :place]), kept_embeds, self._embed(ids[:, place + 1 :])], axis=1)
+        logits, tokens = self._decode(embeds)
+        return Answer(logits, tokens, tuple(kept_indices[0].tolist()))
+
+    def _decode(self, embeds: Array) -> tuple[NDArray[np.float32], tuple[int, ...]]:
+        """Greedy: logits of the prompt's last position, and the new tokens."""
+        text = self._text
+        shape = (1, text.kv_heads, embeds.shape[1] + NEW_TOKENS, text.head_dim)
+        names = [f"cache_{kind}_{layer}" for layer in range(text.layers) for kind in ("key", "value")]
+        caches = {name: np.zeros(shape, np.float32) for name in names}
+        first_logits, tokens, start = None, [], 0
+        while True:
+            positions = np.arange(start, start + embeds.shape[1])[None]
+            logits, *new_caches = self._run(
+                "decoder.onnx", embeds=embeds, position_ids=positions, write_start=np.array([start]), **caches
+            )
+            first_logits = logits[0] if first_logits is None else first_logits
+            tokens.append(int(logits[0].argmax()))
+            if tokens[-1] in self._prompt.stop_token_ids or len(tokens) == NEW_TOKENS:
+                return first_logits, tuple(tokens)
+            caches = dict(zip(names, new_caches, strict=True))
+            start += embeds.shape[1]
+            embeds = self._embed(np.array([tokens[-1:]]))
+
+    def _embed(self, token_ids: Array) -> Array:
+        return self._run("embed.onnx", token_ids=token_ids)[0]
+
+    def _run(self, name: str, **inputs: Array) -> list[Array]:
+        return self._sessions[name].run(None, inputs)

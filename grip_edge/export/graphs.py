@@ -1,0 +1,127 @@
+"""The four graphs of a bundle: networks, example inputs, names, dynamic axes, and where each weight comes from.
+
+Not here: tracing and writing (``tracing``, ``fill``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from grip_edge.calibration.scorer import GripScorer
+from grip_edge.export.checkpoint import Checkpoint
+from grip_edge.export.networks.clip import ClipTower
+from grip_edge.export.networks.llama import LlamaDecoder, TokenEmbedding, rotary_tables
+from grip_edge.export.networks.projector import Projector
+from grip_edge.export.networks.select import Select
+
+# Sizes of the example inputs along dynamic axes. They differ, so that no two axes are taken for one.
+_TEXT, _SEQUENCE, _CAPACITY = 5, 7, 11
+
+_EMBEDDING = "language_model.embed_tokens.weight"
+
+
+@dataclass(frozen=True)
+class Graph:
+    """``make`` builds module and example inputs, and is called under fake tensors.
+
+    ``source`` tells for each parameter and buffer the checkpoint's tensor (its canonical name) or the tensor itself.
+    """
+
+    file_name: str
+    make: Callable[[], tuple[nn.Module, tuple[Any, ...]]]
+    source: Callable[[str], str | Tensor]
+    input_names: tuple[str, ...]
+    output_names: tuple[str, ...]
+    dynamic_shapes: tuple[Any, ...]
+
+
+def bundle_graphs(checkpoint: Checkpoint, scorer: GripScorer) -> tuple[Graph, ...]:
+    return (
+        vision_graph(checkpoint),
+        embed_graph(checkpoint),
+        select_graph(checkpoint, scorer),
+        decoder_graph(checkpoint),
+    )
+
+
+def vision_graph(checkpoint: Checkpoint) -> Graph:
+    side_px = checkpoint.vision.image_side_px
+    return Graph(
+        file_name="vision.onnx",
+        make=lambda: (ClipTower(checkpoint.vision), (torch.zeros(1, 3, side_px, side_px),)),
+        source=lambda name: f"vision_tower.{name}",
+        input_names=("pixels",),
+        output_names=("features",),
+        dynamic_shapes=({},),
+    )
+
+
+def embed_graph(checkpoint: Checkpoint) -> Graph:
+    text = checkpoint.text
+    token_ids = (1, _TEXT)
+    return Graph(
+        file_name="embed.onnx",
+        make=lambda: (TokenEmbedding(text.vocab_size, text.width), (torch.zeros(token_ids, dtype=torch.int64),)),
+        source=lambda name: f"language_model.{name}",
+        input_names=("token_ids",),
+        output_names=("embeds",),
+        dynamic_shapes=({1: "T"},),
+    )
+
+
+def select_graph(checkpoint: Checkpoint, scorer: GripScorer) -> Graph:
+    vision_width, text_width = checkpoint.vision.width, checkpoint.text.width
+    scorer_weights = scorer.state_dict()
+
+    def make() -> tuple[nn.Module, tuple[Any, ...]]:
+        config = checkpoint.config
+        projector = Projector(
+            vision_width, text_width, config.projector_hidden_act, config.multimodal_projector_bias
+        )
+        features = torch.zeros(1, checkpoint.spec.vision.visual_tokens, vision_width)
+        budget = torch.ones(1, dtype=torch.int64)
+        return Select(GripScorer(scorer.config), projector), (features, torch.zeros(1, _TEXT, text_width), budget)
+
+    def source(name: str) -> str | Tensor:
+        owner, _, rest = name.partition(".")
+        return scorer_weights[rest] if owner == "scorer" else f"multi_modal_projector.{rest}"
+
+    return Graph(
+        file_name="select.onnx",
+        make=make,
+        source=source,
+        input_names=("features", "question_embeds", "budget"),
+        output_names=("kept_embeds", "kept_indices", "scores"),
+        dynamic_shapes=({}, {1: "T"}, {}),
+    )
+
+
+def decoder_graph(checkpoint: Checkpoint) -> Graph:
+    text = checkpoint.text
+    cos, sin = rotary_tables(text)
+    own: dict[str, str | Tensor] = {
+        "lm_head.weight": _EMBEDDING if checkpoint.config.tie_word_embeddings else "lm_head.weight",
+        "rotary_cos": cos,
+        "rotary_sin": sin,
+    }
+    cache_names = [f"cache_{kind}_{layer}" for layer in range(text.layers) for kind in ("key", "value")]
+
+    def make() -> tuple[nn.Module, tuple[Any, ...]]:
+        positions, start = torch.zeros(1, _SEQUENCE, dtype=torch.int64), torch.zeros(1, dtype=torch.int64)
+        shape = (1, text.kv_heads, _CAPACITY, text.head_dim)
+        caches = tuple((torch.zeros(shape), torch.zeros(shape)) for _ in range(text.layers))
+        return LlamaDecoder(text), (torch.zeros(1, _SEQUENCE, text.width), positions, start, caches)
+
+    return Graph(
+        file_name="decoder.onnx",
+        make=make,
+        source=lambda name: own.get(name, f"language_model.{name}"),
+        input_names=("embeds", "position_ids", "write_start", *cache_names),
+        output_names=("logits", *(f"new_{name}" for name in cache_names)),
+        dynamic_shapes=({1: "S"}, {1: "S"}, {}, (({2: "C"}, {2: "C"}),) * text.layers),
+    )

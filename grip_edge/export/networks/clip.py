@@ -1,0 +1,104 @@
+"""CLIP's vision tower up to the layer whose features LLaVA reads; the layers behind it are never built.
+
+Pixels -> patches, CLS token in front, learned positions, pre-norm transformer; the output leaves CLS out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from grip_edge.export.networks.activations import ACTIVATIONS
+
+
+@dataclass(frozen=True)
+class ClipConfig:
+    """``layers`` counts those that are built. ``activation`` is a key of ``ACTIVATIONS``."""
+
+    width: int
+    layers: int
+    heads: int
+    mlp_width: int
+    image_side_px: int
+    patch_px: int
+    norm_eps: float
+    activation: str
+
+    @property
+    def grid(self) -> int:
+        return self.image_side_px // self.patch_px
+
+
+class ClipTower(nn.Module):
+    def __init__(self, config: ClipConfig) -> None:
+        super().__init__()
+        self.embeddings = _Embeddings(config)
+        self.pre_layrnorm = nn.LayerNorm(config.width, eps=config.norm_eps)  # spelt so in every checkpoint
+        self.encoder = nn.Module()
+        self.encoder.layers = nn.ModuleList(_Layer(config) for _ in range(config.layers))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """pixels [1,3,H,W] -> features [1,N,Dv]."""
+        tokens = self.pre_layrnorm(self.embeddings(pixels))
+        for layer in self.encoder.layers:
+            tokens = layer(tokens)
+        return tokens[:, 1:]
+
+
+class _Embeddings(nn.Module):
+    def __init__(self, config: ClipConfig) -> None:
+        super().__init__()
+        self.class_embedding = nn.Parameter(torch.empty(config.width))
+        self.patch_embedding = nn.Conv2d(3, config.width, config.patch_px, stride=config.patch_px, bias=False)
+        self.position_embedding = nn.Embedding(config.grid**2 + 1, config.width)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        patches = self.patch_embedding(pixels).flatten(2).transpose(1, 2)
+        tokens = torch.cat([self.class_embedding[None, None], patches], dim=1)
+        return tokens + self.position_embedding.weight
+
+
+class _Layer(nn.Module):
+    def __init__(self, config: ClipConfig) -> None:
+        super().__init__()
+        self.layer_norm1 = nn.LayerNorm(config.width, eps=config.norm_eps)
+        self.self_attn = _Attention(config.width, config.heads)
+        self.layer_norm2 = nn.LayerNorm(config.width, eps=config.norm_eps)
+        self.mlp = _Mlp(config)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        tokens = tokens + self.self_attn(self.layer_norm1(tokens))
+        return tokens + self.mlp(self.layer_norm2(tokens))
+
+
+class _Attention(nn.Module):
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads, self.head_dim = heads, width // heads
+        self.q_proj = nn.Linear(width, width)
+        self.k_proj = nn.Linear(width, width)
+        self.v_proj = nn.Linear(width, width)
+        self.out_proj = nn.Linear(width, width)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        query, key, value = (self._split(linear(tokens)) for linear in (self.q_proj, self.k_proj, self.v_proj))
+        mixed = F.scaled_dot_product_attention(query, key, value)
+        return self.out_proj(mixed.transpose(1, 2).flatten(2))
+
+    def _split(self, x: Tensor) -> Tensor:
+        """[1,L,D] -> [1,heads,L,D/heads]."""
+        return x.unflatten(-1, (self.heads, self.head_dim)).transpose(1, 2)
+
+
+class _Mlp(nn.Module):
+    def __init__(self, config: ClipConfig) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(config.width, config.mlp_width)
+        self.fc2 = nn.Linear(config.mlp_width, config.width)
+        self.activation = ACTIVATIONS[config.activation]
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.fc2(self.activation(self.fc1(tokens)))

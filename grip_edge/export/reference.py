@@ -1,0 +1,119 @@
+"""The reference that exported graphs must equal: transformers' own model on the same checkpoint, in fp32.
+
+At N tokens it is transformers' plain ``generate`` on the processor's output. Pruned, it is transformers' vision
+features, the scorer in PyTorch, transformers' projector on the kept ones, and its language model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+from torch import Tensor
+from transformers import GenerationConfig, LlavaForConditionalGeneration
+
+from grip_edge.calibration.scorer import GripScorer
+from grip_edge.calibration.selection import gather_tokens, keep_best
+from grip_edge.export.checkpoint import Checkpoint
+from grip_edge.export.prompt import QUESTION_FIELD
+from grip_edge.manifest import PromptSpec
+
+QUESTION = "What color is the large circle?"
+NEW_TOKENS = 8
+
+
+@dataclass(frozen=True)
+class Request:
+    """The parity check's picture and question, as all parts of the model want them."""
+
+    processed: dict[str, Tensor]
+    prompt_ids: Tensor
+    question_ids: Tensor
+
+    @property
+    def pixels(self) -> Tensor:
+        return self.processed["pixel_values"].float()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """``logits`` [V] of the prompt's last position; ``tokens``: greedy, up to and including a stop token."""
+
+    logits: NDArray[np.float32]
+    tokens: tuple[int, ...]
+    kept_indices: tuple[int, ...]
+
+
+def make_request(processor: Any, prompt: PromptSpec) -> Request:
+    text = prompt.template.replace(QUESTION_FIELD, QUESTION)
+    return Request(
+        processed=dict(processor(images=synthetic_image(), text=text, return_tensors="pt")),
+        prompt_ids=torch.tensor([processor.tokenizer.encode(text)]),
+        question_ids=torch.tensor([processor.tokenizer.encode(QUESTION, add_special_tokens=False)]),
+    )
+
+
+def synthetic_image() -> Image.Image:
+    """Colour gradients with a few shapes, wider than high, so that resize and crop both act."""
+    height, width = 240, 320
+    rows, columns = np.mgrid[0:height, 0:width]
+    gradients = np.stack([255 * columns / width, 255 * rows / height, 128 + 60 * np.sin(columns / 9)], axis=-1)
+    image = Image.fromarray(gradients.astype(np.uint8))
+    draw = ImageDraw.Draw(image)
+    draw.ellipse((60, 40, 170, 150), fill=(220, 30, 30))
+    draw.rectangle((200, 120, 280, 210), fill=(30, 60, 220))
+    draw.polygon([(90, 220), (140, 160), (190, 220)], fill=(240, 220, 40))
+    return image
+
+
+class Reference:
+    """Holds the whole model in memory: the check costs what transformers costs."""
+
+    def __init__(self, checkpoint: Checkpoint, scorer: GripScorer, prompt: PromptSpec) -> None:
+        self._model = LlavaForConditionalGeneration.from_pretrained(
+            checkpoint.folder, dtype=torch.float32, local_files_only=True
+        ).eval()
+        self._model.generation_config = GenerationConfig(
+            max_new_tokens=NEW_TOKENS,
+            do_sample=False,
+            eos_token_id=list(prompt.stop_token_ids),
+            pad_token_id=prompt.stop_token_ids[0],
+            return_dict_in_generate=True,
+            output_logits=True,
+        )
+        self._scorer = scorer
+        self._image_token_id = prompt.image_token_id
+
+    @torch.no_grad()
+    def features(self, request: Request) -> Tensor:
+        """The features that the projector gets: [1,N,Dv]."""
+        config = self._model.config
+        states = self._model.model.vision_tower(request.pixels, output_hidden_states=True).hidden_states
+        features: Tensor = states[config.vision_feature_layer][:, 1:]
+        return features
+
+    @torch.no_grad()
+    def answer(self, request: Request, kept: int) -> Answer:
+        features = self.features(request)
+        if kept == features.shape[1]:
+            output = self._model.generate(**request.processed)
+            first_new = request.processed["input_ids"].shape[1]
+            return self._answer(output, output.sequences[0, first_new:], range(kept))
+        embed = self._model.get_input_embeddings()
+        scores = self._scorer(features, embed(request.question_ids), torch.tensor([kept]))
+        indices = keep_best(scores, kept)
+        projected = self._model.model.multi_modal_projector(gather_tokens(features, indices))
+        place = int((request.prompt_ids[0] == self._image_token_id).nonzero()[0])
+        before, after = request.prompt_ids[:, :place], request.prompt_ids[:, place + 1 :]
+        embeds = torch.cat([embed(before), projected, embed(after)], dim=1)
+        mask = torch.ones(embeds.shape[:2], dtype=torch.int64)
+        output = self._model.generate(inputs_embeds=embeds, attention_mask=mask)
+        return self._answer(output, output.sequences[0], indices[0].tolist())
+
+    @staticmethod
+    def _answer(output: Any, tokens: Tensor, kept_indices: Any) -> Answer:
+        return Answer(output.logits[0][0].float().numpy(), tuple(tokens.tolist()), tuple(kept_indices))
