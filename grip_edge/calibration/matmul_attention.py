@@ -24,8 +24,8 @@ def matmul_attention(
     attention_mask: Tensor | None,
     scaling: float | None = None,
     **_: Any,
-) -> tuple[Tensor, None]:
-    """query [B,H,T,d], key and value [B,G,S,d], additive mask [B,1,T,S] -> [B,T,H,d]."""
+) -> tuple[Tensor, Tensor]:
+    """query [B,H,T,d], key and value [B,G,S,d], additive mask [B,1,T,S] -> output [B,T,H,d] and weights [B,H,T,S]."""
     groups = query.shape[1] // key.shape[1]
     if groups > 1:
         key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
@@ -33,7 +33,8 @@ def matmul_attention(
     scores = (query * scale) @ key.transpose(-1, -2)
     if attention_mask is not None:
         scores = scores + attention_mask[..., : key.shape[-2]]
-    return (scores.softmax(dim=-1) @ value).transpose(1, 2), None
+    weights = scores.softmax(dim=-1)
+    return (weights @ value).transpose(1, 2), weights
 
 
 AttentionInterface.register(NAME, matmul_attention)

@@ -1,0 +1,208 @@
+"""Stages 2 and 3 of the embedded model: projector and decoder learn to answer, first over a frozen tower.
+
+Most batches drop background patches at random, so that a missing background is nothing new to the decoder;
+object patches always stay.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+from torch import Tensor
+from transformers import LlavaForConditionalGeneration
+
+from grip_edge.calibration import matmul_attention
+from grip_edge.calibration.loop import LoopSettings, run_steps
+from grip_edge.calibration.scenes import SKILLS
+from grip_edge.calibration.tiny.architecture import VISUAL_TOKENS, llava_config
+from grip_edge.calibration.tiny.blocks import QuestionBank, shared_prefix_mask, shared_prefix_positions
+from grip_edge.calibration.tiny.corpus import Corpus
+from grip_edge.calibration.tiny.language import IMAGE_TOKEN, PROMPT_BEFORE
+from grip_edge.calibration.tiny.tower import PatchReader, to_pixels
+
+_EASY = ("attribute", "existence", "text")
+_THINNED = 0.7  # share of batches that lose background patches
+_TOKEN_STD = 0.15  # of text embeddings and of visual tokens alike
+
+
+@dataclass(frozen=True)
+class Batch:
+    """``pixels`` [B,3,H,W]; ``object_patches`` bool [B,N]; ``tokens`` [B,Q,L]; ``answers`` bool [B,Q,L]; ``skill`` [B,Q]."""
+
+    pixels: Tensor
+    object_patches: Tensor
+    tokens: Tensor
+    answers: Tensor
+    skill: Tensor
+
+
+def new_llava(tokenizer: Tokenizer, reader: PatchReader, sample_pixels: Tensor) -> LlavaForConditionalGeneration:
+    """A fresh model around a trained tower; the projector starts standardised on ``sample_pixels``."""
+    ids = {name: tokenizer.token_to_id(name) for name in (IMAGE_TOKEN, "<pad>", "<s>", "</s>")}
+    config = llava_config(tokenizer.get_vocab_size(), *ids.values())
+    config.text_config.initializer_range = 0.05
+    model = LlavaForConditionalGeneration._from_config(config, attn_implementation=matmul_attention.NAME)
+    model.model.vision_tower.load_state_dict(reader.tower.state_dict(), strict=False)
+    with torch.no_grad():
+        torch.nn.init.normal_(model.get_input_embeddings().weight, std=_TOKEN_STD)
+        features = reader.features(sample_pixels).float().flatten(0, 1)
+        projector = model.model.multi_modal_projector
+        width = features.shape[1]
+        first = torch.randn(width, width) * width**-0.5 / features.std(dim=0)
+        projector.linear_1.weight.copy_(first)
+        projector.linear_1.bias.copy_(-first @ features.mean(dim=0))
+        torch.nn.init.normal_(projector.linear_2.weight, std=width**-0.5)
+        torch.nn.init.zeros_(projector.linear_2.bias)
+        projected = projector(features)
+        projector.linear_2.weight.mul_(_TOKEN_STD / projected.std())
+    return model
+
+
+class Answerer:
+    """Forward passes of a LLaVA over shared-prefix batches. ``model`` keeps its dtype (bf16 while training)."""
+
+    def __init__(self, model: LlavaForConditionalGeneration, tokenizer: Tokenizer) -> None:
+        self.model = model
+        self.prefix_ids = tokenizer.encode(PROMPT_BEFORE.removesuffix(IMAGE_TOKEN)).ids
+        self.stop_token = tokenizer.token_to_id("</s>")
+
+    def features(self, pixels: Tensor) -> Tensor:
+        """[B,3,H,W] -> the second-last layer's features without CLS, [B,N,D]; the last layer is not run."""
+        tower = self.model.model.vision_tower
+        hidden = tower.pre_layrnorm(tower.embeddings(pixels))
+        for layer in tower.encoder.layers[:-1]:
+            hidden = layer(hidden, attention_mask=None)
+        return hidden[:, 1:]
+
+    def visual_tokens(self, features: Tensor) -> Tensor:
+        tokens: Tensor = self.model.model.multi_modal_projector(features)
+        return tokens
+
+    def hidden(self, visual: Tensor, tokens: Tensor) -> Tensor:
+        """visual [B,K,D], blocks [B,Q,L] -> the decoder's last hidden states on the blocks, [B,Q,L,D]."""
+        batch, blocks, length = tokens.shape
+        embed = self.model.get_input_embeddings()
+        prefix = embed(torch.tensor(self.prefix_ids))[None].expand(batch, -1, -1)
+        inputs = torch.cat([prefix, visual, embed(tokens.flatten(1))], dim=1)
+        before = prefix.shape[1] + visual.shape[1]
+        out = self.model.model.language_model(
+            inputs_embeds=inputs,
+            attention_mask=shared_prefix_mask(before, blocks, length, inputs.dtype),
+            position_ids=shared_prefix_positions(before, blocks, length),
+            use_cache=False,
+        )
+        hidden: Tensor = out.last_hidden_state[:, before:]
+        return hidden.unflatten(1, (blocks, length))
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        logits: Tensor = self.model.lm_head(hidden)
+        return logits
+
+
+def answer_loss(answerer: Answerer, visual: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Mean cross-entropy over answer tokens, and whether each question was answered right (teacher-forced) [B,Q]."""
+    hidden = answerer.hidden(visual, batch.tokens)[:, :, :-1]
+    targets, wanted = batch.tokens[:, :, 1:], batch.answers[:, :, 1:]
+    logits = answerer.logits(hidden[wanted]).float()
+    loss = F.cross_entropy(logits, targets[wanted])
+    wrong = torch.zeros(wanted.shape, dtype=torch.bool)
+    wrong[wanted] = logits.argmax(-1) != targets[wanted]
+    return loss, ~wrong.any(dim=-1)
+
+
+def draw_batch(
+    corpus: Corpus, bank: QuestionBank, rng: np.random.Generator, images: int, questions: int, skills: tuple[str, ...]
+) -> Batch:
+    chosen = np.sort(rng.choice(len(corpus), images, replace=False))
+    allowed = np.isin(bank.skill[chosen], [SKILLS.index(skill) for skill in skills]) & (bank.length[chosen] > 0)
+    order = np.argsort(rng.random(allowed.shape) + 2.0 * ~allowed, axis=1)[:, :questions]
+    return gather_batch(corpus, bank, chosen, order)
+
+
+def gather_batch(corpus: Corpus, bank: QuestionBank, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Batch:
+    """rows [B], columns [B,Q]. Blocks are cut to the longest of the batch."""
+    pick = (rows[:, None], columns)
+    length = bank.length[pick].astype(np.int64)
+    tokens = bank.tokens[pick][:, :, : length.max()].astype(np.int64)
+    places = np.arange(tokens.shape[2])
+    answers = (places >= bank.answer_start[pick][..., None]) & (places < length[..., None])
+    return Batch(
+        to_pixels(corpus.images[rows]),
+        torch.from_numpy(corpus.labels[rows, 0].reshape(len(rows), -1) > 0),
+        torch.from_numpy(tokens),
+        torch.from_numpy(answers),
+        torch.from_numpy(bank.skill[pick].astype(np.int64)),
+    )
+
+
+def thinned(visual: Tensor, object_patches: Tensor, rng: np.random.Generator) -> Tensor:
+    """Seven times in ten, drop background tokens down to a random count, in raster order; [B,N,D] -> [B,K,D]."""
+    if rng.random() >= _THINNED:
+        return visual
+    kept = int(rng.integers(max(16, int(object_patches.sum(dim=1).max())), VISUAL_TOKENS + 1))
+    order = torch.from_numpy(rng.random(object_patches.shape)) - 2.0 * object_patches
+    indices = order.argsort(dim=1)[:, :kept].sort(dim=1).values
+    return visual.gather(1, indices[..., None].expand(-1, -1, visual.shape[-1]))
+
+
+def train_answers(
+    name: str,
+    model: LlavaForConditionalGeneration,
+    tokenizer: Tokenizer,
+    data: tuple[Corpus, QuestionBank],
+    validation: tuple[Corpus, QuestionBank],
+    folder: Path,
+    settings: LoopSettings,
+    tower_rate: float,
+    easy_steps: int,
+    images: int = 24,
+    questions: int = 8,
+    seed: int = 0,
+) -> None:
+    """Train in place. ``tower_rate`` times the learning rate moves the tower (0: frozen)."""
+    answerer = Answerer(model, tokenizer)
+    model.model.vision_tower.requires_grad_(tower_rate > 0)
+    answering = [p for n, p in model.named_parameters() if "vision_tower" not in n]
+    groups = [{"params": answering, "lr": settings.learning_rate}]
+    if tower_rate > 0:
+        layers = model.model.vision_tower.encoder.layers
+        layers[-1].requires_grad_(False)  # never run: LLaVA reads the second-last layer
+        model.model.vision_tower.post_layernorm.requires_grad_(False)
+        tower = [p for p in model.model.vision_tower.parameters() if p.requires_grad]
+        groups.append({"params": tower, "lr": settings.learning_rate * tower_rate})
+
+    def step(number: int) -> tuple[Tensor, dict[str, float]]:
+        rng = np.random.default_rng([seed, number, 12])
+        batch = draw_batch(*data, rng, images, questions, _EASY if number < easy_steps else SKILLS)
+        visual = answerer.visual_tokens(answerer.features(batch.pixels))
+        loss, right = answer_loss(answerer, thinned(visual, batch.object_patches, rng), batch)
+        return loss, _per_skill(right, batch.skill)
+
+    @torch.no_grad()
+    def evaluate(_: int) -> dict[str, float]:
+        rights, skills, losses = [], [], []
+        corpus, bank = validation
+        for start in range(0, min(512, len(corpus)), 32):
+            rows = np.arange(start, start + 32)
+            batch = gather_batch(corpus, bank, rows, np.tile(np.arange(8), (32, 1)))
+            loss, right = answer_loss(answerer, answerer.visual_tokens(answerer.features(batch.pixels)), batch)
+            rights.append(right), skills.append(batch.skill), losses.append(float(loss))
+        table = _per_skill(torch.cat(rights), torch.cat(skills))
+        return {"validation_loss": round(float(np.mean(losses)), 4), **{f"validation_{k}": v for k, v in table.items()}}
+
+    run_steps(name, groups, step, settings, folder, evaluate)
+
+
+def _per_skill(right: Tensor, skill: Tensor) -> dict[str, float]:
+    table = {"all": round(float(right.float().mean()), 4)}
+    for index, name in enumerate(SKILLS):
+        asked = skill == index
+        if asked.any():
+            table[name] = round(float(right[asked].float().mean()), 4)
+    return table
