@@ -24,6 +24,7 @@ from grip_edge.errors import UserError
 from grip_edge.export.checkpoint import Checkpoint, open_checkpoint
 from grip_edge.export.graph_runner import GraphRunner
 from grip_edge.export.graphs import Graph, bundle_graphs
+from grip_edge.export.options import ExportOptions
 from grip_edge.export.parity import check_parity
 from grip_edge.export.prompt import freeze_image, freeze_prompt, load_processor
 from grip_edge.export.quiet import quiet_libraries
@@ -31,30 +32,11 @@ from grip_edge.export.reference import Reference, make_request
 from grip_edge.export.tracing import check_weights, write_graph
 from grip_edge.manifest import SCHEMA_VERSION, ImageSpec, Manifest, ParityResult, PromptSpec, ScorerRecord
 
-TARGETS = ("cpu",)
-PRECISIONS = ("fp32",)
+__all__ = ["ExportOptions", "Report", "export_bundle"]
 
 _VERSIONED = ("torch", "transformers", "onnx", "onnx-ir", "onnxruntime")
 
 Report = Callable[[str, float], None]
-
-
-@dataclass(frozen=True)
-class ExportOptions:
-    """``model`` is a name of the catalog or a folder; ``scorer`` None takes the one that comes with the model."""
-
-    model: str
-    budget_range: str
-    scorer: Path | None
-    out: Path
-    target: str = "cpu"
-    precision: str = "fp32"
-    force: bool = False
-
-    def __post_init__(self) -> None:
-        for option, value, known in (("target", self.target, TARGETS), ("precision", self.precision, PRECISIONS)):
-            if value not in known:
-                raise UserError(f"--{option} {value} does not exist in this version; choose from: {', '.join(known)}.")
 
 
 @dataclass(frozen=True)

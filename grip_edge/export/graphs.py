@@ -80,9 +80,7 @@ def select_graph(checkpoint: Checkpoint, scorer: GripScorer) -> Graph:
 
     def make() -> tuple[nn.Module, tuple[Any, ...]]:
         config = checkpoint.config
-        projector = Projector(
-            vision_width, text_width, config.projector_hidden_act, config.multimodal_projector_bias
-        )
+        projector = Projector(vision_width, text_width, config.projector_hidden_act, config.multimodal_projector_bias)
         features = torch.zeros(1, checkpoint.spec.vision.visual_tokens, vision_width)
         budget = torch.ones(1, dtype=torch.int64)
         return Select(GripScorer(scorer.config), projector), (features, torch.zeros(1, _TEXT, text_width), budget)
