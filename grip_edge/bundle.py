@@ -40,6 +40,16 @@ class Bundle:
 
 def open_bundle(folder: str | Path) -> Bundle:
     """The bundle in ``folder``; BundleError if it is missing, incomplete, foreign or newer than this version."""
+    bundle = read_bundle(folder)
+    for record in bundle.manifest.files:
+        problem = _size_problem(bundle.path(record.path), record)
+        if problem is not None:
+            raise BundleError(f"{bundle.path(record.path)}: {problem}; export the bundle again.")
+    return bundle
+
+
+def read_bundle(folder: str | Path) -> Bundle:
+    """As ``open_bundle``, but trusts that the files are there: only ``grip.json`` is read and checked."""
     folder = Path(folder)
     manifest_path = folder / MANIFEST_NAME
     if not folder.exists():
@@ -56,16 +66,16 @@ def open_bundle(folder: str | Path) -> Bundle:
     if missing:
         raise BundleError(f"{manifest_path}: files does not list {', '.join(missing)}; export the bundle again.")
     for record in manifest.files:
-        _check_size(folder, record)
+        if Path(record.path).is_absolute() or ".." in Path(record.path).parts:
+            raise BundleError(f"{manifest_path}: file '{record.path}' lies outside the bundle; do not trust it.")
     return Bundle(folder, manifest)
 
 
 def damage(bundle: Bundle) -> Iterator[tuple[FileRecord, str | None]]:
-    """For each file of the bundle, what is wrong with its bytes (None: nothing)."""
+    """For each file of the bundle, what is wrong with it to the last byte (None: nothing)."""
     for record in bundle.manifest.files:
-        found = sha256_of(bundle.path(record.path))
-        wrong = found != record.sha256
-        yield record, f"sha256 is {found[:12]}…, grip.json says {record.sha256[:12]}…" if wrong else None
+        path = bundle.path(record.path)
+        yield record, _size_problem(path, record) or _hash_problem(path, record)
 
 
 def record_file(folder: Path, path: Path) -> FileRecord:
@@ -98,12 +108,16 @@ def writing_bundle(folder: Path, force: bool) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _check_size(folder: Path, record: FileRecord) -> None:
-    path = folder / record.path
-    if Path(record.path).is_absolute() or ".." in Path(record.path).parts:
-        raise BundleError(f"{folder / MANIFEST_NAME}: file '{record.path}' lies outside the bundle; do not trust it.")
+def _size_problem(path: Path, record: FileRecord) -> str | None:
     if not path.is_file():
-        raise BundleError(f"{path} is missing although {MANIFEST_NAME} lists it; export the bundle again.")
+        return f"missing, although {MANIFEST_NAME} lists it"
     found = path.stat().st_size
-    if found != record.bytes:
-        raise BundleError(f"{path} has {found} bytes, {MANIFEST_NAME} says {record.bytes}; export the bundle again.")
+    return None if found == record.bytes else f"has {found} bytes, {MANIFEST_NAME} says {record.bytes}"
+
+
+def _hash_problem(path: Path, record: FileRecord) -> str | None:
+    try:
+        found = sha256_of(path)
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    return None if found == record.sha256 else f"sha256 is {found[:12]}…, {MANIFEST_NAME} says {record.sha256[:12]}…"

@@ -1,0 +1,76 @@
+"""``grip-edge inspect``: show what is inside a bundle."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from rich.tree import Tree
+
+    from grip_edge.bundle import Bundle
+
+_MB = 1e6
+
+
+@click.command()
+@click.argument("bundle")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def inspect(bundle: str, as_json: bool) -> None:
+    """Show what is inside BUNDLE: model, budgets, prompt, scorer, parity, files.
+
+    \b
+    Example:
+      grip-edge inspect grip-bundle
+    """
+    from rich.console import Console
+
+    from grip_edge.bundle import open_bundle
+
+    opened = open_bundle(bundle)
+    if as_json:
+        document = {"bundle": bundle, "total_bytes": opened.total_bytes, **dataclasses.asdict(opened.manifest)}
+        click.echo(json.dumps(document, indent=2))
+        return
+    Console(highlight=False).print(_tree(opened))
+
+
+def _tree(bundle: Bundle) -> Tree:
+    from rich.markup import escape
+    from rich.tree import Tree
+
+    manifest = bundle.manifest
+    tree = Tree(f"[bold]{escape(str(bundle.folder))}[/]  {bundle.total_bytes / _MB:.1f} MB")
+    for title, facts in _facts(bundle).items():
+        branch = tree.add(f"[bold]{title}[/]")
+        for name, value in facts.items():
+            branch.add(f"[dim]{escape(name)}[/]  {escape(value)}")
+    parity = tree.add("[bold]agreement with the reference model[/]")
+    for result in manifest.parity:
+        same = "the same tokens and kept sets" if result.tokens_equal and result.kept_sets_equal else "DIFFERENT"
+        logits = f"logits within {result.logits_max_difference:.1e}"
+        parity.add(f"[dim]{result.budget_tokens} tokens kept[/]  {same}, {logits}")
+    return tree
+
+
+def _facts(bundle: Bundle) -> dict[str, dict[str, str]]:
+    manifest = bundle.manifest
+    vision, text = manifest.model.vision, manifest.model.text
+    return {
+        "model": {
+            "name": f"{manifest.model.name} ({manifest.model.architecture})",
+            "vision": f"{vision.layers} layers, width {vision.width}, {vision.image_side_px} px in patches of "
+            f"{vision.patch_px} px: {vision.grid[0]} x {vision.grid[1]} = {vision.visual_tokens} visual tokens",
+            "text": f"{text.layers} layers, width {text.width}, {text.heads} heads ({text.kv_heads} for keys and "
+            f"values), {text.vocab_size} words, {text.max_positions} positions",
+        },
+        "budget": {"range": f"{manifest.budget_range}, and 1.0", "positions": manifest.positions},
+        "prompt": {"template": repr(manifest.prompt.template)},
+        "scorer": {"name": manifest.scorer.name, "parameters": f"{manifest.scorer.parameters:,}"},
+        "graphs": {"target": manifest.target, "precision": manifest.precision},
+        "files": {record.path: f"{record.bytes / _MB:.2f} MB" for record in manifest.files},
+        "made with": manifest.versions,
+    }

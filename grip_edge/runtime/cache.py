@@ -1,0 +1,47 @@
+"""The key-value cache of one request: one buffer per layer and kind, written in place by the decoder.
+
+TensorScatter updates a cache without copying it only where input and output are bound to one and the same buffer, so
+each buffer here is bound as both. The capacity is that of the request (prompt and new tokens), not of the model.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from grip_edge.manifest import TextSpec
+from grip_edge.runtime.onnx_backend import decoder_names
+
+_DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+
+
+class KVCache:
+    """``filled`` of ``capacity`` slots hold tokens; the others are zero, since NaN would survive the mask."""
+
+    def __init__(self, spec: TextSpec, capacity: int, element_type: str = "tensor(float)") -> None:
+        shape = (1, spec.kv_heads, capacity, spec.head_dim)
+        self.capacity = capacity
+        self.filled = 0
+        names = decoder_names(spec.layers)[0][3:]
+        self._arrays = {name: np.zeros(shape, _DTYPES[element_type]) for name in names}
+        self._buffers = {name: ort.OrtValue.ortvalue_from_numpy(array) for name, array in self._arrays.items()}
+
+    def bind(self, binding: ort.IOBinding) -> None:
+        """Each buffer as cache input and as cache output."""
+        for name, buffer in self._buffers.items():
+            binding.bind_ortvalue_input(name, buffer)
+            binding.bind_ortvalue_output(f"new_{name}", buffer)
+
+    def addresses(self) -> dict[str, int]:
+        return {name: buffer.data_ptr() for name, buffer in self._buffers.items()}
+
+    def array(self, name: str) -> NDArray[Any]:
+        """The buffer of input ``name``, [1,G,C,d], as the decoder left it."""
+        return self._arrays[name]
+
+    @property
+    def bytes(self) -> int:
+        return sum(array.nbytes for array in self._arrays.values())

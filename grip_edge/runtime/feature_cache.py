@@ -1,0 +1,37 @@
+"""The vision features of the last few images, unpruned, so that a follow-up question re-scores but does not re-encode.
+
+Keyed by the content of the preprocessed pixels: the same picture from another file or array is the same picture.
+Not thread-safe.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class FeatureCache:
+    """Forgets the least recently used image beyond ``capacity``; a capacity of 0 keeps nothing."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self._features: OrderedDict[bytes, NDArray[Any]] = OrderedDict()
+
+    def key(self, pixels: NDArray[np.float32]) -> bytes:
+        return hashlib.blake2b(pixels.tobytes(), digest_size=32).digest() if self.capacity else b""
+
+    def get(self, key: bytes) -> NDArray[Any] | None:
+        """features [1,N,Dv] if known."""
+        if key not in self._features:
+            return None
+        self._features.move_to_end(key)
+        return self._features[key]
+
+    def put(self, key: bytes, features: NDArray[Any]) -> None:
+        self._features[key] = features
+        while len(self._features) > self.capacity:
+            self._features.popitem(last=False)

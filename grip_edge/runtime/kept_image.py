@@ -1,0 +1,94 @@
+"""A picture of what the language model saw: kept patches clear and outlined, dropped ones dimmed.
+
+Shown is the image as the model gets it (shortest edge resized, centre crop), enlarged to be good to look at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from grip_edge.errors import UserError
+from grip_edge.manifest import Manifest
+from grip_edge.runtime.image import ImageSource, open_image
+from grip_edge.runtime.output_file import check_writable, replacing
+from grip_edge.runtime.preprocess import Preprocessor
+
+_SIDE_PX = 900  # the enlarged image is at least about this wide
+_DIMMED = 0.28  # brightness left to dropped patches
+_OUTLINE = (255, 196, 0)
+_PAPER, _INK = (20, 20, 24), (236, 236, 236)
+
+
+def draw_kept(
+    source: ImageSource, manifest: Manifest, kept_indices: Sequence[int], caption: str | None = None
+) -> Image.Image:
+    """``kept_indices`` are positions in the patch grid in raster order; ``caption`` goes below the picture."""
+    rows, columns = manifest.model.vision.grid
+    scale = max(1, round(_SIDE_PX / manifest.image.crop_px))
+    patch_px = scale * manifest.image.crop_px // columns
+    seen = Preprocessor(manifest.image).crop(open_image(source), scale)
+    seen = seen.resize((columns * patch_px, rows * patch_px)) if seen.width != columns * patch_px else seen
+
+    kept = np.zeros(rows * columns, bool)
+    kept[list(kept_indices)] = True
+    grid = kept.reshape(rows, columns)
+    mask = Image.fromarray(np.where(grid, 255, 0).astype(np.uint8)).resize(seen.size, Image.Resampling.NEAREST)
+    dimmed = seen.point(lambda level: int(level * _DIMMED))
+    picture = Image.composite(seen, dimmed, mask)
+    draw = ImageDraw.Draw(picture)
+    for x0, y0, x1, y1 in _borders(grid):
+        ends = (x0 * patch_px, y0 * patch_px, x1 * patch_px, y1 * patch_px)
+        draw.line(ends, fill=_OUTLINE, width=max(2, patch_px // 24))
+    return picture if caption is None else _with_caption(picture, caption)
+
+
+def check_kept_path(path: Path) -> None:
+    """UserError unless a PNG can be written there; to be asked before the work."""
+    if path.suffix.lower() != ".png":
+        raise UserError(f"The kept-patches picture is a PNG; expected a name that ends in .png, got '{path}'.")
+    check_writable(path)
+
+
+def save_kept(path: Path, picture: Image.Image) -> None:
+    """As PNG, complete or not at all."""
+    with replacing(path) as partial:
+        picture.save(partial, format="PNG")
+
+
+def _borders(grid: np.ndarray) -> Iterator[tuple[int, int, int, int]]:
+    """Edges (x0, y0, x1, y1), in patches, between kept patches and dropped ones or the picture's edge."""
+    framed = np.pad(grid, 1)
+    for row, column in np.argwhere(framed[1:, :] != framed[:-1, :]):
+        yield column - 1, row, column, row
+    for row, column in np.argwhere(framed[:, 1:] != framed[:, :-1]):
+        yield column, row - 1, column, row
+
+
+def _with_caption(picture: Image.Image, caption: str) -> Image.Image:
+    size_px = max(14, picture.width // 40)
+    font = ImageFont.load_default(size_px)
+    lines = _wrapped(caption, font, picture.width - 2 * size_px)
+    strip_px = round(1.4 * size_px * len(lines) + size_px)
+    page = Image.new("RGB", (picture.width, picture.height + strip_px), _PAPER)
+    page.paste(picture, (0, 0))
+    place = (size_px, picture.height + size_px // 2)
+    ImageDraw.Draw(page).multiline_text(place, "\n".join(lines), fill=_INK, font=font, spacing=0.4 * size_px)
+    return page
+
+
+def _wrapped(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width_px: float) -> list[str]:
+    lines: list[str] = []
+    for paragraph in text.splitlines() or [""]:
+        line = ""
+        for word in paragraph.split():
+            longer = f"{line} {word}".strip()
+            if line and font.getlength(longer) > width_px:
+                lines.append(line)
+                longer = word
+            line = longer
+        lines.append(line)
+    return lines

@@ -1,0 +1,94 @@
+"""The bundle's graphs in ONNX Runtime: sessions with checked inputs and outputs.
+
+A graph that cannot be loaded, or that is not the graph its name promises, is a ``BundleError`` naming the file.
+Not here: the decoder's cache binding (``decoder``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from grip_edge.bundle import Bundle
+from grip_edge.errors import BundleError
+
+PROVIDER = "CPUExecutionProvider"
+BACKEND = "onnxruntime-cpu"
+
+_VISION = (("pixels",), ("features",))
+_EMBED = (("token_ids",), ("embeds",))
+_SELECT = (("features", "question_embeds", "budget"), ("kept_embeds", "kept_indices", "scores"))
+
+
+@dataclass(frozen=True)
+class Selection:
+    """``kept_embeds`` [1,K,D] in the decoder's width; ``kept_indices`` [K] ascending; ``scores`` [N]."""
+
+    kept_embeds: NDArray[Any]
+    kept_indices: NDArray[np.int64]
+    scores: NDArray[np.float32]
+
+
+class Graphs:
+    """The four sessions of one bundle. ``threads`` None leaves the number to ONNX Runtime."""
+
+    def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
+        self._vision = load_session(bundle.path("vision.onnx"), *_VISION, threads)
+        self._embed = load_session(bundle.path("embed.onnx"), *_EMBED, threads)
+        self._select = load_session(bundle.path("select.onnx"), *_SELECT, threads)
+        self.decoder = load_session(
+            bundle.path("decoder.onnx"), *decoder_names(bundle.manifest.model.text.layers), threads
+        )
+
+    def encode_image(self, pixels: NDArray[np.float32]) -> NDArray[Any]:
+        """pixels [1,3,H,W] -> features [1,N,Dv]."""
+        return np.asarray(self._vision.run(["features"], {"pixels": pixels})[0])
+
+    def embed(self, token_ids: tuple[int, ...]) -> NDArray[Any]:
+        """T token ids -> embeds [1,T,D]."""
+        return np.asarray(self._embed.run(["embeds"], {"token_ids": np.array([token_ids], np.int64)})[0])
+
+    def select(self, features: NDArray[Any], question_embeds: NDArray[Any], budget_tokens: int) -> Selection:
+        """features [1,N,Dv], question_embeds [1,T,D] -> the ``budget_tokens`` tokens that matter most."""
+        feeds = {
+            "features": features,
+            "question_embeds": question_embeds,
+            "budget": np.array([budget_tokens], np.int64),
+        }
+        kept_embeds, kept_indices, scores = self._select.run(list(_SELECT[1]), feeds)
+        return Selection(kept_embeds, kept_indices[0], scores[0])
+
+
+def decoder_names(layers: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names of the decoder's inputs and outputs."""
+    caches = [f"cache_{kind}_{layer}" for layer in range(layers) for kind in ("key", "value")]
+    return ("embeds", "position_ids", "write_start", *caches), ("logits", *(f"new_{name}" for name in caches))
+
+
+def load_session(
+    path: Path, inputs: tuple[str, ...], outputs: tuple[str, ...], threads: int | None
+) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.log_severity_level = 3  # errors come as exceptions
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    try:
+        session = ort.InferenceSession(str(path), options, providers=[PROVIDER])
+    except Exception as error:  # every ONNX Runtime error is a class of its own below Exception
+        reason = " ".join(str(error).split())[:200]
+        raise BundleError(f"{path} cannot be loaded ({reason}); export the bundle again.") from None
+    for kind, expected, nodes in (
+        ("inputs", inputs, session.get_inputs()),
+        ("outputs", outputs, session.get_outputs()),
+    ):
+        found = [node.name for node in nodes]
+        if sorted(found) != sorted(expected):
+            raise BundleError(
+                f"{path} has the {kind} {', '.join(found)}; expected {', '.join(expected)}. Export the bundle again."
+            )
+    return session

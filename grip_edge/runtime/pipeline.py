@@ -1,0 +1,100 @@
+"""From an image and a question to an answer, with the visual tokens pruned to a budget chosen per request.
+
+    pipeline = Pipeline.load("grip-bundle")
+    pipeline.generate("picture.png", "What colour is the circle?", budget=0.25).answer
+
+Everything about the model comes from the bundle's ``grip.json``. A pipeline serves one request at a time.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from grip_edge.budget import Budget
+from grip_edge.bundle import TOKENIZER_NAME, Bundle, open_bundle
+from grip_edge.errors import BundleError, UserError
+from grip_edge.runtime.feature_cache import FeatureCache
+from grip_edge.runtime.image import ImageSource
+from grip_edge.runtime.onnx_backend import Graphs
+from grip_edge.runtime.positions import RULES
+from grip_edge.runtime.preprocess import Preprocessor
+from grip_edge.runtime.prompt import PromptEncoder, load_tokenizer
+from grip_edge.runtime.request import Request, budget_use
+from grip_edge.runtime.result import Result
+from grip_edge.runtime.sampling import Sampling
+from grip_edge.runtime.stream import Stream
+
+_CACHED_IMAGES = 4
+
+
+class Pipeline:
+    """One bundle, loaded. ``cached_images`` is how many images' features are kept; 0 encodes every image anew."""
+
+    def __init__(self, bundle: Bundle, threads: int | None = None, cached_images: int = _CACHED_IMAGES) -> None:
+        if threads is not None and threads < 1:
+            raise UserError(f"The number of threads is at least 1; got {threads}.")
+        manifest = bundle.manifest
+        if manifest.positions not in RULES:
+            raise BundleError(f"grip.json: positions is '{manifest.positions}', expected one of {', '.join(RULES)}.")
+        self.bundle = bundle
+        self.manifest = manifest
+        self.tokenizer = load_tokenizer(bundle.path(TOKENIZER_NAME))
+        self.prompt_encoder = PromptEncoder(self.tokenizer, manifest.prompt)
+        self.preprocess = Preprocessor(manifest.image)
+        self.graphs = Graphs(bundle, threads)
+        self._features = FeatureCache(cached_images)
+
+    @classmethod
+    def load(
+        cls, folder: str | os.PathLike[str], threads: int | None = None, cached_images: int = _CACHED_IMAGES
+    ) -> Pipeline:
+        """``threads`` None leaves their number to ONNX Runtime."""
+        return cls(open_bundle(os.fspath(folder)), threads, cached_images)
+
+    def generate(
+        self,
+        image: ImageSource,
+        question: str,
+        budget: Budget | float | int | str = 0.25,
+        max_new_tokens: int = 64,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        seed: int | None = None,
+        ignore_stop: bool = False,
+    ) -> Result:
+        """The whole answer; options as for ``stream``."""
+        return self.stream(image, question, budget, max_new_tokens, temperature, top_p, seed, ignore_stop).result()
+
+    def stream(
+        self,
+        image: ImageSource,
+        question: str,
+        budget: Budget | float | int | str = 0.25,
+        max_new_tokens: int = 64,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        seed: int | None = None,
+        ignore_stop: bool = False,
+    ) -> Stream:
+        """The answer piece by piece. Options are checked at once; the work starts when the first piece is read.
+
+        ``budget`` is a ratio (float), a token count (int) or either as text. ``ignore_stop`` goes on to
+        ``max_new_tokens`` whatever the model says, for timing.
+        """
+        used = budget_use(budget, self.manifest.budget_range)
+        sampling = Sampling(temperature, top_p, seed)
+        return Stream(self, Request(image, question, used, max_new_tokens, sampling, ignore_stop))
+
+    def encode_image(self, pixels: NDArray[np.float32]) -> tuple[NDArray[Any], bool]:
+        """pixels [1,3,H,W] -> features [1,N,Dv], and whether they were known already."""
+        key = self._features.key(pixels)
+        known = self._features.get(key)
+        if known is not None:
+            return known, True
+        features = self.graphs.encode_image(pixels)
+        self._features.put(key, features)
+        return features, False

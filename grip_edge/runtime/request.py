@@ -1,0 +1,35 @@
+"""One question about one image, with every option checked. Nothing is read or computed yet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from grip_edge.budget import Budget, BudgetRange
+from grip_edge.errors import UserError
+from grip_edge.runtime.image import ImageSource
+from grip_edge.runtime.result import BudgetUse
+from grip_edge.runtime.sampling import Sampling
+
+
+@dataclass(frozen=True)
+class Request:
+    """``ignore_stop`` goes on to ``max_new_tokens`` whatever the model says, for timing."""
+
+    image: ImageSource
+    question: str
+    budget: BudgetUse
+    max_new_tokens: int
+    sampling: Sampling
+    ignore_stop: bool
+
+    def __post_init__(self) -> None:
+        if self.max_new_tokens < 1:
+            raise UserError(f"max-new-tokens is at least 1; got {self.max_new_tokens}.")
+
+
+def budget_use(wanted: Budget | float | int | str, allowed: BudgetRange) -> BudgetUse:
+    """The budget in tokens, beside the number that was asked for."""
+    budget = Budget.of(wanted)
+    requested = budget.ratio if budget.tokens is None else budget.tokens
+    assert requested is not None  # Budget sets exactly one of the two
+    return BudgetUse(requested, allowed.resolve(budget), allowed.visual_tokens)
