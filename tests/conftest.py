@@ -7,6 +7,7 @@ random but scaled up, so that logits differ clearly between tokens and a wrong g
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ GRID = IMAGE_SIDE_PX // PATCH_PX
 VISUAL_TOKENS = GRID * GRID
 
 
-def toy_tokenizer():  # type: ignore[no-untyped-def]
+def toy_tokenizer() -> Any:
     """A byte-fallback BPE in Llama's form: no merges, one token per printable character."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, processors
     from transformers import PreTrainedTokenizerFast

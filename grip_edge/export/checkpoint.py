@@ -105,7 +105,8 @@ def _vision_config(config: LlavaConfig) -> ClipConfig:
     _expect("vision_config.num_channels", vision.num_channels, (3,))
     _expect("vision_config.hidden_act", vision.hidden_act, tuple(ACTIVATIONS))
     _expect("vision_feature_select_strategy", config.vision_feature_select_strategy, ("default",))
-    total, layer = vision.num_hidden_layers, config.vision_feature_layer
+    total: int = vision.num_hidden_layers
+    layer: Any = config.vision_feature_layer
     # Hidden state 0 is the embedding, state i the output of layer i; negative numbers count from the end.
     _expect("vision_feature_layer", layer, tuple(range(-total, total + 1)))
     _expect("vision_config.image_size", vision.image_size, tuple(range(vision.patch_size, 4096, vision.patch_size)))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import onnx_ir as ir
@@ -16,6 +17,7 @@ from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 from onnxscript.optimizer import optimize
 from torch import Tensor
 
+T = TypeVar("T")
 LoadTensor = Callable[[str], Tensor]
 
 
@@ -39,8 +41,7 @@ def fold_transposes(model: ir.Model) -> set[str]:
         for node in consumers:
             ir.convenience.replace_all_uses_with(node.outputs[0], value)
             model.graph.remove(node, safe=True)
-        rows, columns = value.shape or ()
-        value.shape = ir.Shape([columns, rows])
+        value.shape = ir.Shape(reversed(_known(value.shape)))
         folded.add(name)
     return folded
 
@@ -50,14 +51,19 @@ def _is_matrix_transpose(node: ir.Node) -> bool:
 
 
 def _lazy(name: str, value: ir.Value, load: LoadTensor, transpose: bool) -> ir.LazyTensor:
-    def read() -> ir.Tensor:
+    def read() -> ir.Tensor[Any]:
         tensor = load(name)
         array = (tensor.T if transpose else tensor).numpy()
         return ir.Tensor(np.ascontiguousarray(array), name=name)
 
-    if value.dtype is None or value.shape is None:
-        raise ValueError(f"initializer {name} has no type or shape")
-    return ir.LazyTensor(read, dtype=value.dtype, shape=value.shape, name=name)
+    return ir.LazyTensor(read, dtype=_known(value.dtype), shape=_known(value.shape), name=name)
+
+
+def _known(attribute: T | None) -> T:
+    """Type or shape of an initializer, which tracing always sets."""
+    if attribute is None:
+        raise ValueError("an initializer has neither type nor shape")
+    return attribute
 
 
 def _drop_notes(model: ir.Model) -> None:

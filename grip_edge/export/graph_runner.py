@@ -6,6 +6,7 @@ Independent of the runtime on purpose: what is checked here are the graphs. Not 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -15,7 +16,7 @@ from grip_edge.bundle import GRAPH_NAMES
 from grip_edge.export.reference import NEW_TOKENS, Answer, Request
 from grip_edge.manifest import PromptSpec, TextSpec
 
-Array = NDArray[np.generic]
+Array = NDArray[Any]
 
 
 class GraphRunner:
@@ -67,4 +68,5 @@ class GraphRunner:
         return self._run("embed.onnx", token_ids=token_ids)[0]
 
     def _run(self, name: str, **inputs: Array) -> list[Array]:
-        return self._sessions[name].run(None, inputs)
+        outputs: list[Array] = self._sessions[name].run(None, inputs)
+        return outputs

@@ -49,7 +49,7 @@ def _compare(kept: int, found: Answer, expected: Answer) -> ParityResult:
     )
 
 
-def _require_close(what: str, found: NDArray[np.generic], expected: NDArray[np.generic]) -> None:
+def _require_close(what: str, found: NDArray[np.float32], expected: NDArray[np.float32]) -> None:
     if found.shape != expected.shape:
         raise ParityError(f"{what} in shape: {list(found.shape)}, expected {list(expected.shape)}.")
     difference = np.abs(found - expected)

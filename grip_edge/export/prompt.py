@@ -93,7 +93,8 @@ def _stop_token_ids(checkpoint: Checkpoint) -> tuple[int, ...]:
     if (checkpoint.folder / "generation_config.json").is_file():
         stop = GenerationConfig.from_pretrained(checkpoint.folder, local_files_only=True).eos_token_id
     if stop is None:
-        stop = checkpoint.config.text_config.eos_token_id
+        text: Any = checkpoint.config.text_config
+        stop = text.eos_token_id
     if stop is None:
         raise UserError(f"'{checkpoint.folder}' names no eos_token_id; add it to generation_config.json.")
     return tuple(stop) if isinstance(stop, list) else (int(stop),)

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 from grip_edge.export.networks.activations import ACTIVATIONS
 
@@ -37,14 +37,11 @@ class ClipTower(nn.Module):
         super().__init__()
         self.embeddings = _Embeddings(config)
         self.pre_layrnorm = nn.LayerNorm(config.width, eps=config.norm_eps)  # spelt so in every checkpoint
-        self.encoder = nn.Module()
-        self.encoder.layers = nn.ModuleList(_Layer(config) for _ in range(config.layers))
+        self.encoder = _Encoder(config)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """pixels [1,3,H,W] -> features [1,N,Dv]."""
-        tokens = self.pre_layrnorm(self.embeddings(pixels))
-        for layer in self.encoder.layers:
-            tokens = layer(tokens)
+        tokens: Tensor = self.encoder(self.pre_layrnorm(self.embeddings(pixels)))
         return tokens[:, 1:]
 
 
@@ -56,9 +53,20 @@ class _Embeddings(nn.Module):
         self.position_embedding = nn.Embedding(config.grid**2 + 1, config.width)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        patches = self.patch_embedding(pixels).flatten(2).transpose(1, 2)
+        patches: Tensor = self.patch_embedding(pixels).flatten(2).transpose(1, 2)
         tokens = torch.cat([self.class_embedding[None, None], patches], dim=1)
         return tokens + self.position_embedding.weight
+
+
+class _Encoder(nn.Module):
+    def __init__(self, config: ClipConfig) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(_Layer(config) for _ in range(config.layers))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        for layer in self.layers:
+            tokens = layer(tokens)
+        return tokens
 
 
 class _Layer(nn.Module):
@@ -71,7 +79,8 @@ class _Layer(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         tokens = tokens + self.self_attn(self.layer_norm1(tokens))
-        return tokens + self.mlp(self.layer_norm2(tokens))
+        mixed: Tensor = self.mlp(self.layer_norm2(tokens))
+        return tokens + mixed
 
 
 class _Attention(nn.Module):
@@ -85,12 +94,13 @@ class _Attention(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         query, key, value = (self._split(linear(tokens)) for linear in (self.q_proj, self.k_proj, self.v_proj))
-        mixed = F.scaled_dot_product_attention(query, key, value)
-        return self.out_proj(mixed.transpose(1, 2).flatten(2))
+        mixed = functional.scaled_dot_product_attention(query, key, value)
+        out: Tensor = self.out_proj(mixed.transpose(1, 2).flatten(2))
+        return out
 
     def _split(self, x: Tensor) -> Tensor:
         """[1,L,D] -> [1,heads,L,D/heads]."""
-        return x.unflatten(-1, (self.heads, self.head_dim)).transpose(1, 2)
+        return x.reshape(1, -1, self.heads, self.head_dim).transpose(1, 2)
 
 
 class _Mlp(nn.Module):
@@ -101,4 +111,5 @@ class _Mlp(nn.Module):
         self.activation = ACTIVATIONS[config.activation]
 
     def forward(self, tokens: Tensor) -> Tensor:
-        return self.fc2(self.activation(self.fc1(tokens)))
+        out: Tensor = self.fc2(self.activation(self.fc1(tokens)))
+        return out

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 from grip_edge.export.networks.ops import write_cache
 
@@ -121,12 +121,12 @@ class _Attention(nn.Module):
         key = torch.onnx.ops.rotary_embedding(self._split(self.k_proj(x), self.kv_heads), *step.rotary)
         keys = write_cache(cache[0], key, step.write_start)
         values = write_cache(cache[1], self._split(self.v_proj(x), self.kv_heads), step.write_start)
-        mixed = F.scaled_dot_product_attention(query, keys, values, attn_mask=step.mask, enable_gqa=True)
+        mixed = functional.scaled_dot_product_attention(query, keys, values, attn_mask=step.mask, enable_gqa=True)
         return self.o_proj(mixed.transpose(1, 2).flatten(2)), (keys, values)
 
     def _split(self, x: Tensor, heads: int) -> Tensor:
         """[1,S,heads*d] -> [1,heads,S,d]."""
-        return x.unflatten(-1, (heads, self.head_dim)).transpose(1, 2)
+        return x.reshape(1, -1, heads, self.head_dim).transpose(1, 2)
 
 
 class _Mlp(nn.Module):
@@ -137,4 +137,5 @@ class _Mlp(nn.Module):
         self.down_proj = nn.Linear(config.mlp_width, config.width, bias=config.mlp_bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        out: Tensor = self.down_proj(functional.silu(self.gate_proj(x)) * self.up_proj(x))
+        return out
