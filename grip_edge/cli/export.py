@@ -86,4 +86,4 @@ def _print_summary(bundle: Bundle) -> None:
     console.print(f"Budgets served: {manifest.budget_range}, and 1.0.")
     option = "" if str(bundle.folder) == DEFAULT_BUNDLE else f" --bundle {bundle.folder}"
     console.print("Next:")
-    click.echo(f"  grip-edge infer IMAGE QUESTION --budget 0.25{option}")
+    click.echo(f"  grip-edge infer IMAGE QUESTION --budget {manifest.budget_range.max_tokens}{option}")
