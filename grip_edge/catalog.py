@@ -55,8 +55,10 @@ def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
     if (folder / WEIGHTS_NAME).is_file():
         files = [folder / WEIGHTS_NAME]
     elif (folder / WEIGHTS_INDEX_NAME).is_file():
-        weight_map = read_json(folder / WEIGHTS_INDEX_NAME).get("weight_map", {})
-        files = [folder / name for name in sorted(set(weight_map.values()))]
+        weight_map = read_json(folder / WEIGHTS_INDEX_NAME).get("weight_map")
+        if not isinstance(weight_map, dict):
+            raise UserError(f"{folder / WEIGHTS_INDEX_NAME} has no weight_map; copy the checkpoint again.")
+        files = [folder / str(name) for name in sorted(set(weight_map.values()))]
     else:
         raise UserError(f"'{folder}' holds neither {WEIGHTS_NAME} nor {WEIGHTS_INDEX_NAME}; copy the weights there.")
     return {name: tensor for file in files for name, tensor in _header(file).items()}

@@ -60,10 +60,7 @@ def export_bundle(options: ExportOptions, report: Report | None = None) -> Bundl
         say("Reading the checkpoint", 0.0)
         plan = _plan(options)
         with writing_bundle(options.out, options.force) as folder:
-            for index, graph in enumerate(plan.graphs):
-                say(f"Writing {graph.file_name}", 0.05 + 0.6 * index / len(plan.graphs))
-                write_graph(graph, plan.checkpoint, folder)
-            shutil.copyfile(plan.checkpoint.folder / TOKENIZER_NAME, folder / TOKENIZER_NAME)
+            _write_files(plan, folder, say)
             say("Comparing with transformers", 0.65)
             parity = _check(plan, folder)
             say("Describing the bundle", 0.95)
@@ -104,10 +101,22 @@ def _scorer(options: ExportOptions, checkpoint: Checkpoint) -> tuple[GripScorer,
     return scorer, card
 
 
+def _write_files(plan: _Plan, folder: Path, say: Report) -> None:
+    try:
+        for index, graph in enumerate(plan.graphs):
+            say(f"Writing {graph.file_name}", 0.05 + 0.6 * index / len(plan.graphs))
+            write_graph(graph, plan.checkpoint, folder)
+        shutil.copyfile(plan.checkpoint.folder / TOKENIZER_NAME, folder / TOKENIZER_NAME)
+    except OSError as error:
+        raise UserError(f"The bundle cannot be written to '{folder.parent}' ({error}); choose another --out.") from None
+
+
 def _check(plan: _Plan, folder: Path) -> tuple[ParityResult, ...]:
     runner = GraphRunner(folder, plan.checkpoint.spec.text, plan.prompt)
     reference = Reference(plan.checkpoint, plan.scorer, plan.prompt)
-    return check_parity(runner, reference, make_request(plan.processor, plan.prompt), plan.budgets)
+    return check_parity(
+        runner, reference, make_request(plan.processor, plan.prompt, folder / TOKENIZER_NAME), plan.budgets
+    )
 
 
 def _manifest(plan: _Plan, options: ExportOptions, parity: tuple[ParityResult, ...], folder: Path) -> Manifest:

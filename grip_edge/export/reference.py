@@ -7,17 +7,20 @@ features, the scorer in PyTorch, transformers' projector on the kept ones, and i
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
+from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import GenerationConfig, LlavaForConditionalGeneration
 
 from grip_edge.calibration.scorer import GripScorer
 from grip_edge.calibration.selection import gather_tokens, keep_best
+from grip_edge.errors import ParityError
 from grip_edge.export.checkpoint import Checkpoint
 from grip_edge.export.prompt import QUESTION_FIELD
 from grip_edge.manifest import PromptSpec
@@ -48,12 +51,17 @@ class Answer:
     kept_indices: tuple[int, ...]
 
 
-def make_request(processor: Any, prompt: PromptSpec) -> Request:
+def make_request(processor: Any, prompt: PromptSpec, tokenizer_file: Path) -> Request:
+    """Tokens come from ``tokenizer.json`` alone, as on the device; ParityError if transformers' differ."""
+    tokenizer = Tokenizer.from_file(str(tokenizer_file))
     text = prompt.template.replace(QUESTION_FIELD, QUESTION)
+    ids, expected = tokenizer.encode(text).ids, processor.tokenizer.encode(text)
+    if ids != expected:
+        raise ParityError(f"tokenizer.json encodes the prompt as {ids}, transformers as {expected}.")
     return Request(
         processed=dict(processor(images=synthetic_image(), text=text, return_tensors="pt")),
-        prompt_ids=torch.tensor([processor.tokenizer.encode(text)]),
-        question_ids=torch.tensor([processor.tokenizer.encode(QUESTION, add_special_tokens=False)]),
+        prompt_ids=torch.tensor([ids]),
+        question_ids=torch.tensor([tokenizer.encode(QUESTION, add_special_tokens=False).ids]),
     )
 
 

@@ -21,6 +21,9 @@ from grip_edge.export.networks.ops import TRANSLATIONS
 
 OPSET = 24
 
+# Stored types whose numbers are the weights themselves; quantised checkpoints need scales that are not read here.
+_FLOAT_DTYPES = ("F32", "F16", "BF16")
+
 
 def check_weights(graph: Graph, checkpoint: Checkpoint) -> None:
     """UserError if the checkpoint lacks a tensor that the graph needs, or has it in another shape."""
@@ -33,11 +36,12 @@ def check_weights(graph: Graph, checkpoint: Checkpoint) -> None:
         stored = checkpoint.tensors.get(source)
         if stored is None:
             raise UserError(f"'{checkpoint.folder}' holds no tensor '{source}'; the checkpoint is not complete.")
+        where = f"{stored.file}: '{stored.name}'"
         if stored.shape != tuple(parameter.shape):
-            raise UserError(
-                f"{stored.file}: '{stored.name}' has shape {list(stored.shape)}, config.json says "
-                f"{list(parameter.shape)}; the files are of different models."
-            )
+            found, expected = list(stored.shape), list(parameter.shape)
+            raise UserError(f"{where} has shape {found}, config.json says {expected}; they are of different models.")
+        if stored.dtype not in _FLOAT_DTYPES:
+            raise UserError(f"{where} is stored as {stored.dtype}; expected one of {', '.join(_FLOAT_DTYPES)}.")
 
 
 def write_graph(graph: Graph, checkpoint: Checkpoint, folder: Path) -> None:

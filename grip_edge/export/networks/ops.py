@@ -12,7 +12,7 @@ import torch
 from onnxscript.onnx_opset import opset24 as op
 from torch import Tensor
 
-from grip_edge.calibration import selection
+from grip_edge.calibration.selection import keep_best as keep_best_eager
 
 
 @torch.library.custom_op("grip_edge::write_cache", mutates_args=())
@@ -30,7 +30,7 @@ def _(cache: Tensor, new: Tensor, write_start: Tensor) -> Tensor:
 @torch.library.custom_op("grip_edge::keep_best", mutates_args=())
 def keep_best(scores: Tensor, budget: Tensor) -> Tensor:
     """scores [1,N], budget int64 [1] -> indices int64 [1,K] of the K best: ascending, ties to the lower index."""
-    return selection.keep_best(scores, int(budget)).contiguous()
+    return keep_best_eager(scores, int(budget)).contiguous()
 
 
 @keep_best.register_fake
