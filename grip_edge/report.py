@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import dacite
 import numpy as np
+from numpy.typing import NDArray
 
 from grip_edge.errors import UserError
 
@@ -40,7 +41,7 @@ class Statistics:
     p99: float
 
     @classmethod
-    def of(cls, samples: Sequence[float]) -> Statistics:
+    def of(cls, samples: Sequence[float] | NDArray[np.floating]) -> Statistics:
         values = np.asarray(samples, np.float64)
         if not values.size:
             raise ValueError("Statistics need at least one sample.")

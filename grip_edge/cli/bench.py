@@ -44,7 +44,8 @@ def bench(bundle: str, budgets: str | None, image: Path | None, repeats: int, st
         check_writable(out)
     wanted = tuple(budgets.split(",")) if budgets is not None else ()
     settings = BenchSettings(Path(bundle), wanted, image, repeats=repeats)
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("bench", total=None)
         report = run_bench(settings, lambda done, total: progress.update(task, completed=done, total=total))
     if out is None:

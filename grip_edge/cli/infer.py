@@ -58,7 +58,7 @@ def infer(
     stream = pipeline.stream(image, question, budget, max_new_tokens, temperature, top_p, seed)
     result = stream.result() if as_json else _print_pieces(stream)
     if kept_image is not None:
-        caption = f"{question} → {result.answer}\n{_kept_text(result)}"
+        caption = f"{question}\n{result.answer}\n{_kept_text(result)}"
         save_kept(kept_image, draw_kept(image, pipeline.manifest, result.kept_indices, caption))
     if as_json:
         click.echo(json.dumps(result.to_dict(), ensure_ascii=False, indent=2))

@@ -43,7 +43,7 @@ def check_pixels(width: int, height: int, name: str) -> None:
         raise ImageError(f"{name} is {width}x{height} px and so has no pixels; expected at least 1x1.")
     if width * height > MAX_IMAGE_PIXELS:
         raise ImageError(
-            f"{name} is {width}x{height} px, more than {MAX_IMAGE_PIXELS} pixels, the limit; make it smaller first."
+            f"{name} is {width}x{height} px, above the limit of {MAX_IMAGE_PIXELS} pixels; make it smaller first."
         )
 
 
@@ -53,16 +53,16 @@ def _from_file(path: Path, name: str) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of oddities; what matters to the user is an error below
-            image = Image.open(path)
-            check_pixels(*image.size, name)
-            image.load()
-            return _upright(image)
+            with Image.open(path) as image:
+                check_pixels(*image.size, name)
+                image.load()
+                return _upright(image)
     except ImageError:
         raise
     except UnidentifiedImageError:
         raise ImageError(f"{name} is no image that Pillow can read; expected PNG, JPEG, WebP or the like.") from None
     except Image.DecompressionBombError:
-        raise ImageError(f"{name} has more than {MAX_IMAGE_PIXELS} pixels, the limit; make it smaller first.") from None
+        raise ImageError(f"{name} is above the limit of {MAX_IMAGE_PIXELS} pixels; make it smaller first.") from None
     except MemoryError:
         raise ImageError(f"{name} does not fit into memory; make it smaller first.") from None
     except Exception as error:  # Pillow's decoders raise whatever their format's parser hits in a damaged file
@@ -71,11 +71,11 @@ def _from_file(path: Path, name: str) -> Image.Image:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """Rotated and mirrored as its EXIF data says; as it is where that data is damaged."""
+    """A copy, rotated and mirrored as its EXIF data says; as it is where that data is damaged."""
     try:
         return ImageOps.exif_transpose(image)
     except Exception:  # the EXIF parser raises whatever it hits; the pixels are fine
-        return image
+        return image.copy()
 
 
 def _from_array(array: NDArray[Any]) -> Image.Image:
@@ -96,13 +96,10 @@ def _from_array(array: NDArray[Any]) -> Image.Image:
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         image = Image.fromarray(_eight_bits(np.asarray(image), 1 if image.mode == "F" else 65535, name))
-    try:
-        if not image.has_transparency_data:
-            return image.convert("RGB")
-        straight = image.convert("LA") if image.mode == "La" else image
-        return Image.alpha_composite(Image.new("RGBA", image.size, _WHITE), straight.convert("RGBA")).convert("RGB")
-    except ValueError as error:
-        raise ImageError(f"{name} cannot be turned into RGB ({error}); save it as an RGB image first.") from None
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    straight = image.convert("LA") if image.mode == "La" else image
+    return Image.alpha_composite(Image.new("RGBA", image.size, _WHITE), straight.convert("RGBA")).convert("RGB")
 
 
 def _eight_bits(values: NDArray[Any], full_scale: int, name: str) -> NDArray[np.uint8]:

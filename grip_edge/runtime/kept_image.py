@@ -18,7 +18,7 @@ from grip_edge.runtime.output_file import check_writable, replacing
 from grip_edge.runtime.preprocess import Preprocessor
 
 _SIDE_PX = 900  # the enlarged image is at least about this wide
-_DIMMED = 0.28  # brightness left to dropped patches
+_DIMMED = 0.33  # brightness left to dropped patches
 _OUTLINE = (255, 196, 0)
 _PAPER, _INK = (20, 20, 24), (236, 236, 236)
 
@@ -29,20 +29,19 @@ def draw_kept(
     """``kept_indices`` are positions in the patch grid in raster order; ``caption`` goes below the picture."""
     rows, columns = manifest.model.vision.grid
     scale = max(1, round(_SIDE_PX / manifest.image.crop_px))
-    patch_px = scale * manifest.image.crop_px // columns
-    seen = Preprocessor(manifest.image).crop(open_image(source), scale)
-    seen = seen.resize((columns * patch_px, rows * patch_px)) if seen.width != columns * patch_px else seen
+    patch_px = scale * manifest.model.vision.patch_px
+    size = (columns * patch_px, rows * patch_px)
+    seen = Preprocessor(manifest.image).crop(open_image(source), scale).crop((0, 0, *size))
 
     kept = np.zeros(rows * columns, bool)
     kept[list(kept_indices)] = True
     grid = kept.reshape(rows, columns)
-    mask = Image.fromarray(np.where(grid, 255, 0).astype(np.uint8)).resize(seen.size, Image.Resampling.NEAREST)
-    dimmed = seen.point(lambda level: int(level * _DIMMED))
-    picture = Image.composite(seen, dimmed, mask)
+    mask = Image.fromarray(np.where(grid, 255, 0).astype(np.uint8)).resize(size, Image.Resampling.NEAREST)
+    picture = Image.composite(seen, seen.point(lambda level: int(level * _DIMMED)), mask)
     draw = ImageDraw.Draw(picture)
-    for x0, y0, x1, y1 in _borders(grid):
-        ends = (x0 * patch_px, y0 * patch_px, x1 * patch_px, y1 * patch_px)
-        draw.line(ends, fill=_OUTLINE, width=max(2, patch_px // 24))
+    for edge in _borders(grid):
+        x0, y0, x1, y1 = (min(patch_px * end, size[axis % 2] - 1) for axis, end in enumerate(edge))
+        draw.line((x0, y0, x1, y1), fill=_OUTLINE, width=max(2, patch_px // 24))
     return picture if caption is None else _with_caption(picture, caption)
 
 
