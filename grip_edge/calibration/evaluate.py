@@ -85,9 +85,7 @@ def accuracies(answers: Answers, seed: int = 0) -> list[Accuracy]:
         for skill in ("all", *SKILLS):
             asked = np.ones_like(right) if skill == "all" else answers.skill == SKILLS.index(skill)
             low, high = bootstrap_interval(right[asked], answers.image[asked], seed)
-            table.append(
-                Accuracy(policy, budget, skill, float(right[asked].mean()), low, high, int(asked.sum()))
-            )
+            table.append(Accuracy(policy, budget, skill, float(right[asked].mean()), low, high, int(asked.sum())))
     return table
 
 

@@ -57,6 +57,7 @@ class FrozenVlm:
         vision = model.config.vision_config
         side = vision.image_size // vision.patch_size
         self.grid = (side, side)
+        self.image_side_px: int = vision.image_size
         self.vision_width: int = vision.hidden_size
         self.text_width: int = model.config.text_config.hidden_size
         self.image_token_id: int = model.config.image_token_id
@@ -71,7 +72,9 @@ class FrozenVlm:
             )
             processor = AutoProcessor.from_pretrained(folder)
         except (OSError, ValueError) as error:
-            raise UserError(f"'{folder}' cannot be loaded as a LLaVA checkpoint: {str(error).splitlines()[0]}") from None
+            raise UserError(
+                f"'{folder}' cannot be loaded as a LLaVA checkpoint: {str(error).splitlines()[0]}"
+            ) from None
         return cls(model, processor)
 
     @property
@@ -80,7 +83,9 @@ class FrozenVlm:
 
     def _split_prompt(self, question: str) -> tuple[tuple[int, ...], tuple[int, ...], str]:
         content = [{"type": "image"}, {"type": "text", "text": question}]
-        text: str = self.processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+        text: str = self.processor.apply_chat_template(
+            [{"role": "user", "content": content}], add_generation_prompt=True
+        )
         ids = self.tokenizer(text).input_ids
         at = ids.index(self.image_token_id)
         return tuple(ids[:at]), tuple(ids[at + 1 :]), text

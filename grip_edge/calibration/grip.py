@@ -127,7 +127,9 @@ def grpo(
         loss = policy_loss(log_prob, log_prob.detach(), advantages(rewards), settings.clip)
         if settings.kl_weight > 0:
             anchor = batch.scores(reference, kept).log_softmax(-1)
-            loss = loss + settings.kl_weight * F.kl_div(anchor, scores.log_softmax(-1), log_target=True, reduction="batchmean")
+            loss = loss + settings.kl_weight * F.kl_div(
+                anchor, scores.log_softmax(-1), log_target=True, reduction="batchmean"
+            )
         if settings.entropy_weight > 0:
             policy = scores.log_softmax(-1)
             loss = loss + settings.entropy_weight * (policy.exp() * policy).sum(-1).mean()

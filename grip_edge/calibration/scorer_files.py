@@ -30,7 +30,10 @@ class ScorerCard:
 
 def save_scorer(folder: Path, scorer: GripScorer, card: ScorerCard) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({name: tensor.detach().float().contiguous() for name, tensor in scorer.state_dict().items()}, folder / WEIGHTS_NAME)
+    save_file(
+        {name: tensor.detach().float().contiguous() for name, tensor in scorer.state_dict().items()},
+        folder / WEIGHTS_NAME,
+    )
     (folder / CARD_NAME).write_text(json.dumps(dataclasses.asdict(card), indent=2) + "\n", encoding="utf-8")
 
 

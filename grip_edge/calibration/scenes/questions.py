@@ -239,7 +239,9 @@ def _relation(rng: np.random.Generator, scene: Scene) -> Question | None:
         )
         return Question("relation", text, side, (first, second))
     asked = side if rng.random() < 0.5 else _OPPOSITE[side]
-    text = _pick(rng, (f"Is the {a} {_SIDE_PHRASE[asked]} the {b}?", f"Does the {a} lie {_SIDE_PHRASE[asked]} the {b}?"))
+    text = _pick(
+        rng, (f"Is the {a} {_SIDE_PHRASE[asked]} the {b}?", f"Does the {a} lie {_SIDE_PHRASE[asked]} the {b}?")
+    )
     return Question("relation", text, "yes" if asked == side else "no", (first, second))
 
 

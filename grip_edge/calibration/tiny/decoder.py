@@ -1,4 +1,4 @@
-"""Stages 2 and 3 of the embedded model: projector and decoder learn to answer, first over a frozen tower.
+"""Stages 3 and 4 of the embedded model: projector and decoder learn to answer, first over a frozen tower.
 
 Most batches drop background patches at random, so that a missing background is nothing new to the decoder;
 object patches always stay.
@@ -8,18 +8,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import LlavaForConditionalGeneration
 
 from grip_edge.calibration import matmul_attention
 from grip_edge.calibration.loop import LoopSettings, run_steps
 from grip_edge.calibration.scenes import SKILLS
+from grip_edge.calibration.tiny.align import patch_targets
 from grip_edge.calibration.tiny.architecture import VISUAL_TOKENS, llava_config
 from grip_edge.calibration.tiny.blocks import QuestionBank, shared_prefix_mask, shared_prefix_positions
 from grip_edge.calibration.tiny.corpus import Corpus
@@ -28,15 +30,20 @@ from grip_edge.calibration.tiny.tower import PatchReader, to_pixels
 
 _EASY = ("attribute", "existence", "text")
 _THINNED = 0.7  # share of batches that lose background patches
+_HEAD_SCALE = 0.2
+_IDEAL_NOISE = 0.03
+_MIMETIC_LAYERS, _MIMETIC_STD, _COPY_SCALE = 3, 0.08, 0.15
 _TOKEN_STD = 0.15  # of text embeddings and of visual tokens alike
 
 
 @dataclass(frozen=True)
 class Batch:
-    """``pixels`` [B,3,H,W]; ``object_patches`` bool [B,N]; ``tokens`` [B,Q,L]; ``answers`` bool [B,Q,L]; ``skill`` [B,Q]."""
+    """``rows`` [B] are scenes of the corpus; ``labels`` int64 [B,kinds,N]; ``tokens`` [B,Q,L]; ``answers`` bool [B,Q,L]
+    marks the answer's tokens; ``skill`` [B,Q].
+    """
 
-    pixels: Tensor
-    object_patches: Tensor
+    rows: NDArray[np.int64]
+    labels: Tensor
     tokens: Tensor
     answers: Tensor
     skill: Tensor
@@ -50,7 +57,8 @@ def new_llava(tokenizer: Tokenizer, reader: PatchReader, sample_pixels: Tensor) 
     model = LlavaForConditionalGeneration._from_config(config, attn_implementation=matmul_attention.NAME)
     model.model.vision_tower.load_state_dict(reader.tower.state_dict(), strict=False)
     with torch.no_grad():
-        torch.nn.init.normal_(model.get_input_embeddings().weight, std=_TOKEN_STD)
+        embeddings = torch.nn.init.normal_(model.get_input_embeddings().weight, std=_TOKEN_STD)
+        model.lm_head.weight.copy_(_HEAD_SCALE * embeddings)  # a word that is attended to is soon a word that is said
         features = reader.features(sample_pixels).float().flatten(0, 1)
         projector = model.model.multi_modal_projector
         width = features.shape[1]
@@ -59,9 +67,30 @@ def new_llava(tokenizer: Tokenizer, reader: PatchReader, sample_pixels: Tensor) 
         projector.linear_1.bias.copy_(-first @ features.mean(dim=0))
         torch.nn.init.normal_(projector.linear_2.weight, std=width**-0.5)
         torch.nn.init.zeros_(projector.linear_2.bias)
+        for layer in model.model.language_model.layers[:_MIMETIC_LAYERS]:
+            _mimetic(layer.self_attn)
         projected = projector(features)
         projector.linear_2.weight.mul_(_TOKEN_STD / projected.std())
     return model
+
+
+def _mimetic(attention: nn.Module) -> None:
+    """Start an attention layer as one that compares and copies: a token looks at tokens that say the same as it does.
+
+    Mimetic initialisation (Trockman and Kolter, 2305.09828): query and key weights alike, output weights the transpose
+    of the value weights.
+    """
+    width = attention.head_dim
+    groups = attention.config.num_key_value_heads
+    for weights in (attention.k_proj.weight, attention.v_proj.weight):
+        torch.nn.init.normal_(weights, std=_MIMETIC_STD)
+    for head in range(attention.config.num_attention_heads):
+        rows = slice(head * width, (head + 1) * width)
+        shared = head // (attention.config.num_attention_heads // groups)
+        same = slice(shared * width, (shared + 1) * width)
+        noise = torch.randn_like(attention.k_proj.weight[same]) * 0.3 * _MIMETIC_STD
+        attention.q_proj.weight[rows] = attention.k_proj.weight[same] + noise
+        attention.o_proj.weight[:, rows] = _COPY_SCALE * attention.v_proj.weight[same].T
 
 
 class Answerer:
@@ -133,70 +162,106 @@ def gather_batch(corpus: Corpus, bank: QuestionBank, rows: NDArray[np.int64], co
     places = np.arange(tokens.shape[2])
     answers = (places >= bank.answer_start[pick][..., None]) & (places < length[..., None])
     return Batch(
-        to_pixels(corpus.images[rows]),
-        torch.from_numpy(corpus.labels[rows, 0].reshape(len(rows), -1) > 0),
+        rows,
+        torch.from_numpy(corpus.labels[rows].astype(np.int64)).flatten(2),
         torch.from_numpy(tokens),
         torch.from_numpy(answers),
         torch.from_numpy(bank.skill[pick].astype(np.int64)),
     )
 
 
-def thinned(visual: Tensor, object_patches: Tensor, rng: np.random.Generator) -> Tensor:
-    """Seven times in ten, drop background tokens down to a random count, in raster order; [B,N,D] -> [B,K,D]."""
+def thinned(visual: Tensor, object_patches: Tensor, rng: np.random.Generator, most: int) -> Tensor:
+    """Seven times in ten, drop background tokens down to a random count of at most ``most``; [B,N,D] -> [B,K,D]."""
     if rng.random() >= _THINNED:
         return visual
-    kept = int(rng.integers(max(16, int(object_patches.sum(dim=1).max())), VISUAL_TOKENS + 1))
+    least = max(16, int(object_patches.sum(dim=1).max()))
+    kept = int(rng.integers(least, max(least, most) + 1))
     order = torch.from_numpy(rng.random(object_patches.shape)) - 2.0 * object_patches
     indices = order.argsort(dim=1)[:, :kept].sort(dim=1).values
     return visual.gather(1, indices[..., None].expand(-1, -1, visual.shape[-1]))
 
 
+@dataclass(frozen=True)
+class AnswerStage:
+    """One stage of learning to answer. Rates are shares of the loop's learning rate; 0 freezes.
+
+    ``ideal``: the decoder reads what the patches should say (``align.patch_targets``) in place of the tower.
+    """
+
+    name: str
+    loop: LoopSettings
+    ideal: bool = False
+    easy_steps: int = 0
+    word_rate: float = 0.2
+    tower_rate: float = 0.0
+    images: int = 24
+    questions: int = 8
+    most_tokens: int = VISUAL_TOKENS
+
+
 def train_answers(
-    name: str,
+    stage: AnswerStage,
     model: LlavaForConditionalGeneration,
     tokenizer: Tokenizer,
     data: tuple[Corpus, QuestionBank],
     validation: tuple[Corpus, QuestionBank],
     folder: Path,
-    settings: LoopSettings,
-    tower_rate: float,
-    easy_steps: int,
-    images: int = 24,
-    questions: int = 8,
-    seed: int = 0,
+    seed: int,
 ) -> None:
-    """Train in place. ``tower_rate`` times the learning rate moves the tower (0: frozen)."""
+    """Train ``model`` in place."""
     answerer = Answerer(model, tokenizer)
-    model.model.vision_tower.requires_grad_(tower_rate > 0)
-    answering = [p for n, p in model.named_parameters() if "vision_tower" not in n]
-    groups = [{"params": answering, "lr": settings.learning_rate}]
-    if tower_rate > 0:
-        layers = model.model.vision_tower.encoder.layers
-        layers[-1].requires_grad_(False)  # never run: LLaVA reads the second-last layer
-        model.model.vision_tower.post_layernorm.requires_grad_(False)
-        tower = [p for p in model.model.vision_tower.parameters() if p.requires_grad]
-        groups.append({"params": tower, "lr": settings.learning_rate * tower_rate})
+    groups = _parameter_groups(model, stage)
+    embeddings = model.get_input_embeddings().weight.detach().clone()
+
+    def visual_tokens(corpus: Corpus, batch: Batch, noise: np.random.Generator | None) -> Tensor:
+        if not stage.ideal:
+            return answerer.visual_tokens(answerer.features(to_pixels(corpus.images[batch.rows])))
+        tokens = patch_targets(embeddings.float(), tokenizer, batch.labels, seed)
+        if noise is not None:
+            tokens = tokens + _IDEAL_NOISE * torch.from_numpy(noise.standard_normal(tokens.shape, dtype=np.float32))
+        return tokens.to(embeddings.dtype)
 
     def step(number: int) -> tuple[Tensor, dict[str, float]]:
         rng = np.random.default_rng([seed, number, 12])
-        batch = draw_batch(*data, rng, images, questions, _EASY if number < easy_steps else SKILLS)
-        visual = answerer.visual_tokens(answerer.features(batch.pixels))
-        loss, right = answer_loss(answerer, thinned(visual, batch.object_patches, rng), batch)
+        skills = _EASY if number < stage.easy_steps else SKILLS
+        batch = draw_batch(*data, rng, stage.images, stage.questions, skills)
+        visual = thinned(visual_tokens(data[0], batch, rng), batch.labels[:, 0] > 0, rng, stage.most_tokens)
+        loss, right = answer_loss(answerer, visual, batch)
         return loss, _per_skill(right, batch.skill)
 
     @torch.no_grad()
     def evaluate(_: int) -> dict[str, float]:
         rights, skills, losses = [], [], []
         corpus, bank = validation
-        for start in range(0, min(512, len(corpus)), 32):
+        for start in range(0, min(256, len(corpus)), 32):
             rows = np.arange(start, start + 32)
             batch = gather_batch(corpus, bank, rows, np.tile(np.arange(8), (32, 1)))
-            loss, right = answer_loss(answerer, answerer.visual_tokens(answerer.features(batch.pixels)), batch)
-            rights.append(right), skills.append(batch.skill), losses.append(float(loss))
+            loss, right = answer_loss(answerer, visual_tokens(corpus, batch, None), batch)
+            rights.append(right)
+            skills.append(batch.skill)
+            losses.append(float(loss))
         table = _per_skill(torch.cat(rights), torch.cat(skills))
         return {"validation_loss": round(float(np.mean(losses)), 4), **{f"validation_{k}": v for k, v in table.items()}}
 
-    run_steps(name, groups, step, settings, folder, evaluate)
+    run_steps(stage.name, groups, step, stage.loop, folder, evaluate)
+
+
+def _parameter_groups(model: LlavaForConditionalGeneration, stage: AnswerStage) -> list[dict[str, Any]]:
+    tower, projector = model.model.vision_tower, model.model.multi_modal_projector
+    words = [model.get_input_embeddings().weight, *projector.parameters()]
+    unused = [*tower.encoder.layers[-1].parameters(), *tower.post_layernorm.parameters()]
+    skipped = {id(p) for p in (*words, *unused)}
+    seeing = [p for p in tower.parameters() if id(p) not in skipped]
+    reasoning = [*model.model.language_model.layers.parameters(), *model.model.language_model.norm.parameters()]
+    reasoning += model.lm_head.parameters()
+    model.requires_grad_(False)
+    groups = []
+    for parameters, share in ((reasoning, 1.0), (words, stage.word_rate), (seeing, stage.tower_rate)):
+        if share > 0:
+            for parameter in parameters:
+                parameter.requires_grad_(True)
+            groups.append({"params": parameters, "lr": share * stage.loop.learning_rate})
+    return groups
 
 
 def _per_skill(right: Tensor, skill: Tensor) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """Stage 1 of the embedded model: the vision tower alone, taught what each patch shows.
 
 The renderer knows colour, shape, size, character and centre of the object under every patch; linear heads on the
-tower's features are trained to tell them. The heads are thrown away afterwards. Learning to see from answers alone
+tower's features are trained to tell them, and the patch's row and column: a pruned token must carry its own place. The heads are thrown away afterwards. Learning to see from answers alone
 does not start on a CPU (docs/log.md), learning to see from patches takes minutes.
 """
 
@@ -19,13 +19,15 @@ from transformers import CLIPVisionModel
 from grip_edge.calibration import matmul_attention
 from grip_edge.calibration.loop import LoopSettings, run_steps, trainable
 from grip_edge.calibration.scenes.labels import LABEL_CLASSES
-from grip_edge.calibration.tiny.architecture import vision_config
+from grip_edge.calibration.tiny.architecture import GRID, vision_config
 from grip_edge.calibration.tiny.corpus import Corpus
 
 # CLIP's constants: the processor of the finished model uses the same.
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
 
+_PLACE_WEIGHT = 0.3
+_PLACE_RATE = 15.0  # CLIP's tiny initial positions drown in the patch content unless they grow fast
 _BACKGROUND_WEIGHT = {"colour": 0.1, "shape": 0.1, "size": 0.1, "glyph": 0.03, "centre": 0.15}
 
 
@@ -43,7 +45,8 @@ class PatchReader(nn.Module):
         super().__init__()
         self.tower = new_tower(vision_config().num_hidden_layers - 1)
         width = self.tower.config.hidden_size
-        self.heads = nn.ModuleDict({kind: nn.Linear(width, classes) for kind, classes in LABEL_CLASSES.items()})
+        classes = {**LABEL_CLASSES, "row": GRID, "column": GRID}
+        self.heads = nn.ModuleDict({kind: nn.Linear(width, count) for kind, count in classes.items()})
 
     def features(self, pixels: Tensor) -> Tensor:
         """pixels [B,3,H,W] -> [B,N,D], without CLS."""
@@ -66,7 +69,13 @@ def to_pixels(images: NDArray[np.uint8]) -> Tensor:
 def patch_loss(predictions: dict[str, Tensor], labels: Tensor) -> tuple[Tensor, dict[str, float]]:
     """labels [B,kinds,N]. Weighted cross-entropy summed over kinds; accuracy on the patches that show something."""
     total, metrics = torch.zeros(()), {}
-    for index, (kind, logits) in enumerate(predictions.items()):
+    place = torch.arange(labels.shape[2]).expand(len(labels), -1)
+    for kind, target in (("row", place // GRID), ("column", place % GRID)):
+        logits = predictions[kind].float().flatten(0, 1)
+        total = total + _PLACE_WEIGHT * F.cross_entropy(logits, target.flatten())
+        metrics[f"{kind}_accuracy"] = round(float((logits.argmax(-1) == target.flatten()).float().mean()), 4)
+    for index, kind in enumerate(LABEL_CLASSES):
+        logits = predictions[kind]
         target = labels[:, index]
         shows = target > 0
         losses = F.cross_entropy(logits.float().flatten(0, 1), target.flatten(), reduction="none")
@@ -99,6 +108,11 @@ def train_tower(corpus: Corpus, validation: Corpus, folder: Path, settings: Loop
         loss, metrics = patch_loss(reader(pixels), labels)
         return {"validation_loss": float(loss), **{f"validation_{k}": v for k, v in metrics.items()}}
 
-    groups = [{"params": trainable([reader]), "lr": settings.learning_rate}]
+    place = reader.tower.embeddings.position_embedding.weight
+    others = [p for p in trainable([reader]) if p is not place]
+    groups = [
+        {"params": others, "lr": settings.learning_rate},
+        {"params": [place], "lr": settings.learning_rate * _PLACE_RATE},
+    ]
     run_steps("tower", groups, step, settings, folder, evaluate)
     return reader
