@@ -21,6 +21,8 @@ from grip_edge.export.networks.ops import TRANSLATIONS
 
 OPSET = 24
 
+_KEPT_AXIS = "K"
+
 # Stored types whose numbers are the weights themselves; quantised checkpoints need scales that are not read here.
 _FLOAT_DTYPES = ("F32", "F16", "BF16")
 
@@ -72,4 +74,12 @@ def trace(graph: Graph) -> ir.Model:
         )
     if program is None:
         raise RuntimeError("torch.onnx.export returned no program")
+    _name_kept_axis(program.model)
     return program.model
+
+
+def _name_kept_axis(model: ir.Model) -> None:
+    """torch calls the axis whose length is decided at run time u0; here it is K, the kept tokens."""
+    for value in (output for node in model.graph for output in node.outputs):
+        if value.shape is not None:
+            value.shape = ir.Shape(_KEPT_AXIS if str(axis) == "u0" else axis for axis in value.shape)

@@ -1,0 +1,141 @@
+"""Reference: the commands' contract in their help, and the exit codes of ``grip_edge.errors``."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from grip_edge import catalog
+from grip_edge.bundle import open_bundle
+from grip_edge.cli.main import cli
+from grip_edge.export import exporter
+from grip_edge.export.exporter import ExportOptions
+
+
+def run(*arguments: Any) -> Result:
+    return CliRunner().invoke(cli, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def requested(toy_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> list[ExportOptions]:
+    """What the command asks of the exporter, which answers with the toy's bundle."""
+    requests: list[ExportOptions] = []
+
+    def answer(options: ExportOptions, report: Any) -> Any:
+        report("Working", 0.5)
+        requests.append(options)
+        return open_bundle(toy_bundle)
+
+    monkeypatch.setattr(exporter, "export_bundle", answer)
+    return requests
+
+
+def test_export_passes_every_option_on_and_summarises(requested: list[ExportOptions], toy_bundle: Path) -> None:
+    result = run("export", "--model", "m", "--budget-range", "0.1,0.5")
+    assert result.exit_code == 0, result.output
+    assert requested.pop() == ExportOptions("m", "0.1,0.5", None, Path("grip-bundle"))
+    for text in ("decoder.onnx.data", "total", "Against transformers", "16 of 16", "2 to 8 tokens"):
+        assert text in result.stdout
+    assert f"grip-edge infer IMAGE QUESTION --budget 8 --bundle {toy_bundle}\n" in result.stdout
+
+    run("export", "--model", "m", "--budget-range", "1,2", "--scorer", "s", "--out", "o", "--target", "cpu",
+        "--precision", "fp32", "--force")  # fmt: skip
+    assert requested.pop() == ExportOptions("m", "1,2", Path("s"), Path("o"), force=True)
+
+
+def test_wrong_options_are_one_line_with_exit_code_2(requested: list[ExportOptions]) -> None:
+    result = run("export", "--model", "m", "--budget-range", "0.1,0.5", "--target", "tpu")
+    assert result.exit_code == 2
+    assert result.stderr.splitlines() == [
+        "grip-edge: error: --target tpu does not exist in this version; choose from: cpu."
+    ]
+    assert run("export", "--model", "m").exit_code == 2
+    assert requested == []
+
+
+def test_a_missing_extra_names_the_pip_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "grip_edge.export.exporter")
+    monkeypatch.setitem(sys.modules, "grip_edge.export.checkpoint", None)
+    with pytest.raises(ModuleNotFoundError):  # our own module missing is no missing extra
+        CliRunner().invoke(cli, ["export", "--model", "m", "--budget-range", "1,2"], catch_exceptions=False)
+    monkeypatch.delitem(sys.modules, "grip_edge.export.checkpoint")
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    result = run("export", "--model", "m", "--budget-range", "1,2")
+    assert result.exit_code == 2
+    assert "'transformers'" in result.stderr
+    assert "pip install 'grip-edge[export]'" in result.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")
+def test_ctrl_c_leaves_nothing(toy_checkpoint: Path, toy_scorer: Path, tmp_path: Path) -> None:
+    """The real command, interrupted while it writes."""
+    out = tmp_path / "bundle"
+    arguments = ["export", "--model", toy_checkpoint, "--budget-range", "0.1,0.5", "--scorer", toy_scorer, "--out", out]
+    command = [sys.executable, "-m", "grip_edge.cli.main", *map(str, arguments)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        while not list(tmp_path.glob(".bundle.partial-*")):
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate()
+    assert process.returncode == 130
+    assert stdout == ""
+    assert "Traceback" not in stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def embedded(toy_checkpoint: Path, toy_scorer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The toy as the only model of the catalog, with a scorer whose card tells its accuracy."""
+    folder = shutil.copytree(toy_checkpoint, tmp_path / "embedded")
+    shutil.copytree(toy_scorer, folder / "scorer")
+    monkeypatch.setitem(catalog.EMBEDDED, "llava-tiny", folder)
+    return folder
+
+
+def test_models_shows_what_the_scorer_scored(embedded: Path) -> None:
+    path = embedded / "scorer" / "scorer.json"
+    card = json.loads(path.read_text())
+    rows = [("unpruned", "1.0", "all", 0.93), ("random", "0.1", "all", 0.41), ("uniform", "0.1", "all", 0.55),
+            ("random", "0.1", "text", 0.22)]  # fmt: skip
+    names = ("policy", "budget", "skill", "accuracy")
+    card["training"]["accuracy"] = [dict(zip(names, row, strict=True)) for row in rows]
+    path.write_text(json.dumps(card))
+    result = run("models")
+    assert result.exit_code == 0, result.output
+    for text in ("llava-tiny", "16", "0.1 M", "yes", "1.0: 93.0 %, 0.1: 41.0 %", "--model FOLDER"):
+        assert text in result.stdout
+    assert "55.0" not in result.stdout
+
+
+def test_models_without_a_scorer(embedded: Path) -> None:
+    shutil.rmtree(embedded / "scorer")
+    result = run("models")
+    assert result.exit_code == 0
+    assert "not recorded" in result.stdout
+
+
+def test_names_and_folders_are_found(embedded: Path, toy_checkpoint: Path) -> None:
+    assert catalog.find_model("llava-tiny") == embedded
+    assert catalog.find_model(str(toy_checkpoint)) == toy_checkpoint
+    assert catalog.trained_scorer(embedded) == embedded / "scorer"
+    assert catalog.trained_scorer(toy_checkpoint) is None
+
+
+def test_parameters_are_those_that_transformers_counts(toy_checkpoint: Path) -> None:
+    from transformers import LlavaForConditionalGeneration
+
+    from grip_edge.export.quiet import quiet_libraries
+
+    with quiet_libraries():
+        model = LlavaForConditionalGeneration.from_pretrained(toy_checkpoint)
+    assert catalog.parameter_count(toy_checkpoint) == model.num_parameters()
