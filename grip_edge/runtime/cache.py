@@ -29,10 +29,12 @@ class KVCache:
         self._arrays = {name: np.zeros(shape, _DTYPES[element_type]) for name in names}
         self._buffers = {name: ort.OrtValue.ortvalue_from_numpy(array) for name, array in self._arrays.items()}
 
-    def bind(self, binding: ort.IOBinding) -> None:
-        """Each buffer as cache input and as cache output."""
+    def bind_inputs(self, binding: ort.IOBinding) -> None:
         for name, buffer in self._buffers.items():
             binding.bind_ortvalue_input(name, buffer)
+
+    def bind_outputs(self, binding: ort.IOBinding) -> None:
+        for name, buffer in self._buffers.items():
             binding.bind_ortvalue_output(f"new_{name}", buffer)
 
     def addresses(self) -> dict[str, int]:

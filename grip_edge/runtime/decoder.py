@@ -19,18 +19,19 @@ class CachedDecoder:
         cache_type = next(node.type for node in session.get_inputs() if node.name == "cache_key_0")
         self.cache = KVCache(spec, capacity, cache_type)
         self._session = session
-        self._binding = session.io_binding()
-        self._binding.bind_output("logits")
-        self.cache.bind(self._binding)
+        self.binding = session.io_binding()
+        self.binding.bind_output("logits")
+        self.cache.bind_inputs(self.binding)
+        self.cache.bind_outputs(self.binding)  # the same buffers: TensorScatter writes in place
 
     def append(self, embeds: NDArray[Any], position_ids: NDArray[np.int64]) -> NDArray[np.floating]:
         """embeds [1,S,D] and position_ids [1,S] of S new tokens -> logits [V] after the last of them."""
         count = embeds.shape[1]
         if self.cache.filled + count > self.cache.capacity:
             raise ValueError(f"{self.cache.filled} + {count} tokens exceed the cache of {self.cache.capacity}.")
-        self._binding.bind_cpu_input("embeds", np.ascontiguousarray(embeds))
-        self._binding.bind_cpu_input("position_ids", np.ascontiguousarray(position_ids))
-        self._binding.bind_cpu_input("write_start", np.array([self.cache.filled], np.int64))
-        self._session.run_with_iobinding(self._binding)
+        self.binding.bind_cpu_input("embeds", np.ascontiguousarray(embeds))
+        self.binding.bind_cpu_input("position_ids", np.ascontiguousarray(position_ids))
+        self.binding.bind_cpu_input("write_start", np.array([self.cache.filled], np.int64))
+        self._session.run_with_iobinding(self.binding)
         self.cache.filled += count
-        return np.asarray(self._binding.get_outputs()[0].numpy()[0])
+        return np.asarray(self.binding.get_outputs()[0].numpy()[0])

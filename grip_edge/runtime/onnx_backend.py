@@ -75,6 +75,8 @@ def load_session(
 ) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.log_severity_level = 3  # errors come as exceptions
+    # Four sessions have four thread pools: threads of one that spin while they wait take the cores from the next.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if threads is not None:
         options.intra_op_num_threads = threads
     try:
