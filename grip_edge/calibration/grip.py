@@ -49,7 +49,7 @@ class GrpoSettings:
     group: int = 12
     budgets: tuple[float, ...] = (0.05, 0.075, 0.1, 0.15, 0.25, 0.4)
     curriculum: float = 3.0
-    """Ends with P(i-th smallest budget) ~ exp(-curriculum * i / len(budgets)); starts uniform (TwigVLM++, section 3.3)."""
+    """Ends with P(i) ~ exp(-curriculum * i / len(budgets)), i = 0 the smallest; starts uniform (TwigVLM++)."""
     clip: float = 0.2
     kl_weight: float = 0.0
     entropy_weight: float = 0.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from grip_edge.errors import UserError
 
 SPLITS: dict[str, range] = {
-    "train": range(0, 10_000_000),
+    "train": range(10_000_000),
     "validation": range(10_000_000, 11_000_000),
     "test": range(20_000_000, 21_000_000),
 }

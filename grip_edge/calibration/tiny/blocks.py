@@ -20,11 +20,13 @@ from rich.progress import track
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from grip_edge.calibration.scenes import SKILLS, ask, draw_scene, scene_seed
+from grip_edge.calibration.scenes import SKILLS, Scene, ask, draw_scene, scene_seed
 from grip_edge.calibration.tiny.language import PROMPT_AFTER
 
 BLOCK_LENGTH = 40
 _PER_SCENE = 12
+_DESCRIPTIONS = 4
+DESCRIPTION = len(SKILLS)  # in ``QuestionBank.skill``: a description to learn from, not a skill that is measured
 _CHUNK = 1000
 
 
@@ -33,7 +35,7 @@ class QuestionBank:
     """Tokenised questions of n scenes, Q each (fewer where a scene yields fewer: ``length`` 0).
 
     ``tokens`` int16 [n,Q,L]; ``answer_start`` and ``length`` uint8 [n,Q] (answer tokens are [answer_start, length));
-    ``skill`` uint8 [n,Q], an index into ``SKILLS``.
+    ``skill`` uint8 [n,Q], an index into ``SKILLS`` or ``DESCRIPTION``.
     """
 
     tokens: NDArray[np.int16]
@@ -60,16 +62,41 @@ def _chunk(split: str, start: int, count: int, tokenizer_json: str) -> tuple[NDA
     tokenizer = Tokenizer.from_str(tokenizer_json)
     stop_token = tokenizer.token_to_id("</s>")
     size = min(_CHUNK, count - start)
-    tokens = np.zeros((size, _PER_SCENE, BLOCK_LENGTH), np.int16)
-    answer_start, length, skill = (np.zeros((size, _PER_SCENE), np.uint8) for _ in range(3))
+    columns = _PER_SCENE + _DESCRIPTIONS
+    tokens = np.zeros((size, columns, BLOCK_LENGTH), np.int16)
+    answer_start, length, skill = (np.zeros((size, columns), np.uint8) for _ in range(3))
     for row in range(size):
-        for column, question in enumerate(ask(draw_scene(scene_seed(split, start + row)), _PER_SCENE)):
-            prompt, answer = encode_block(tokenizer, question.text, question.answer)
-            block = [*prompt, *answer, stop_token]
+        scene = draw_scene(scene_seed(split, start + row))
+        pairs = [(q.text, q.answer, SKILLS.index(q.skill)) for q in ask(scene, _PER_SCENE)]
+        pairs += [(text, answer, DESCRIPTION) for text, answer in descriptions(scene, _DESCRIPTIONS)]
+        for column, (text, answer, kind) in enumerate(pairs):
+            prompt, reply = encode_block(tokenizer, text, answer)
+            block = [*prompt, *reply, stop_token]
             tokens[row, column, : len(block)] = block
             answer_start[row, column], length[row, column] = len(prompt), len(block)
-            skill[row, column] = SKILLS.index(question.skill)
+            skill[row, column] = kind
     return tokens, answer_start, length, skill
+
+
+def descriptions(scene: Scene, count: int) -> list[tuple[str, str]]:
+    """Objects named by one attribute that is theirs alone, described by all: several bindings in one answer."""
+    rng = np.random.default_rng([scene.seed, 4])
+    found = []
+    for index in rng.permutation(len(scene.objects)):
+        thing = scene.objects[index]
+        names = [name for name in (thing.colour, thing.shape) if _owners(scene, name) == 1]
+        if thing.glyph is not None:
+            names.append(thing.glyph)
+        if names:
+            answer = f"{thing.size} {thing.name}"
+            if thing.glyph is not None:
+                answer += f" with the {'digit' if thing.glyph.isdigit() else 'letter'} {thing.glyph}"
+            found.append((f"Describe the {names[rng.integers(len(names))]} thing.", answer))
+    return found[:count]
+
+
+def _owners(scene: Scene, name: str) -> int:
+    return sum(name in (thing.colour, thing.shape) for thing in scene.objects)
 
 
 def encode_block(tokenizer: Tokenizer, question: str, answer: str) -> tuple[list[int], list[int]]:

@@ -8,6 +8,7 @@ The card's table is what this program measured; the training times come from the
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import os
 from collections.abc import Sequence
@@ -33,8 +34,8 @@ good for nothing else: it exists so that every stage of grip-edge runs on real p
 
 ## Accuracy
 
-Exact match on {questions:,} questions about {images:,} test scenes, unpruned, fp32, greedy; 95 % bootstrap interval over
-images.
+Exact match on {questions:,} questions about {images:,} test scenes, unpruned, fp32, greedy; 95 % bootstrap interval
+over images.
 
 | skill | questions | accuracy | 95 % interval |
 | --- | ---: | ---: | ---: |
@@ -44,14 +45,14 @@ Reproduce: `python -m grip_edge.calibration.tiny.measure grip_edge/embedded/llav
 
 ## Training
 
-`python -m grip_edge.calibration.tiny.train --work DIR --out grip_edge/embedded/llava-tiny` with seed {seed}, from random
-weights, on two CPU cores with AMX and nothing else:
+`python -m grip_edge.calibration.tiny.train --work DIR --out grip_edge/embedded/llava-tiny` with seed {seed}, from
+random weights, on two CPU cores with AMX and nothing else:
 
 {stages}
 
 Train, validation and test scenes come from disjoint seed ranges (`scenes/splits.py`). Most training batches drop
 background patches at random, so a missing background is nothing new to the decoder; object patches are never dropped.
-Vision features are those of the second-last layer, as in LLaVA-1.5; the last layer is part of the checkpoint, never used.
+Vision features are those of the second-last layer, as in LLaVA-1.5; the last layer is in the checkpoint, unused.
 
 ## Limits
 
@@ -78,18 +79,22 @@ def card(checkpoint: Path, vlm: FrozenVlm, table: Sequence[Accuracy], images: in
 def stage_lines(work: Path) -> str:
     """One line per training stage from its log: steps, seconds, last validation record."""
     lines = []
-    for name in ("tower", "answers", "joint"):
+    for name in ("tower", "align", "reason", "read", "joint"):
         records = [json.loads(line) for line in (work / "run" / f"{name}.jsonl").read_text().splitlines()]
         timed = [record["seconds"] for record in records if "seconds" in record]
         # a resumed run starts counting again: add up the last value before each restart
-        seconds = timed[-1] + sum(a for a, b in zip(timed, timed[1:], strict=False) if b < a)
+        seconds = timed[-1] + sum(a for a, b in itertools.pairwise(timed) if b < a)
         steps = max(record["step"] for record in records) + 1
-        last = [record for record in records if "validation_loss" in record][-1]
-        shown = ", ".join(
-            f"{key.removeprefix('validation_')} {value:.3f}" for key, value in last.items() if key != "step"
-        )
-        lines.append(f"- {name}: {steps} steps, {seconds / 60:.0f} minutes; on validation scenes {shown}")
+        lines.append(f"- {name}: {steps} steps, {seconds / 60:.1f} minutes{_last_validation(records)}")
     return "\n".join(lines)
+
+
+def _last_validation(records: list[dict[str, float]]) -> str:
+    measured = [record for record in records if "validation_loss" in record]
+    if not measured:
+        return ""
+    shown = (f"{key.removeprefix('validation_')} {value:.3f}" for key, value in measured[-1].items() if key != "step")
+    return "; on validation scenes " + ", ".join(shown)
 
 
 @click.command()

@@ -1,8 +1,9 @@
 """Stage 1 of the embedded model: the vision tower alone, taught what each patch shows.
 
 The renderer knows colour, shape, size, character and centre of the object under every patch; linear heads on the
-tower's features are trained to tell them, and the patch's row and column: a pruned token must carry its own place. The heads are thrown away afterwards. Learning to see from answers alone
-does not start on a CPU (docs/log.md), learning to see from patches takes minutes.
+tower's features are trained to tell them, and the patch's row and column: a pruned token must carry its own place.
+The heads are thrown away afterwards. Learning to see from answers alone does not start on a CPU (docs/log.md),
+learning to see from patches takes minutes.
 """
 
 from __future__ import annotations

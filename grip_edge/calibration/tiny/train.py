@@ -2,10 +2,9 @@
 
     python -m grip_edge.calibration.tiny.train --work /big/disk/llava-tiny --out grip_edge/embedded/llava-tiny
 
-Stages: render scenes (5 GB under --work), tower on patch labels, projector on the words of
-patches, decoder on perfect patches, then over the frozen tower,
-then both together at a small rate. Each stage checkpoints and resumes; a finished stage is skipped. About an hour and a half on two cores
-with AMX. On glibc, transparent huge pages make it a fifth faster:
+Stages: render scenes (5 GB under --work); tower on patch labels; projector on the words of patches; decoder on perfect
+patches; decoder over the frozen tower; both together at a small rate. Each stage checkpoints and resumes; a finished
+stage is skipped. On glibc, huge pages make it a fifth faster (docs/log.md):
 GLIBC_TUNABLES=glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=4294967296:glibc.malloc.trim_threshold=8589934592
 
 Not here: measuring the result (``measure``), the scorer (``grip_edge.calibration.train_grip``).
@@ -34,9 +33,14 @@ TRAIN_SCENES, VALIDATION_SCENES = 60_000, 2_000
 TOWER = LoopSettings(steps=2000, learning_rate=2e-3, warmup_steps=150)
 ALIGN = LoopSettings(steps=800, learning_rate=2e-3, weight_decay=0.0, checkpoint_every=800)
 REASON = AnswerStage(
-    "reason", LoopSettings(steps=1500, learning_rate=1e-3, final_rate=0.1), ideal=True, word_rate=0.0, most_tokens=64
+    "reason", LoopSettings(steps=1000, learning_rate=1e-3, final_rate=0.4), ideal=True, word_rate=0.0, most_tokens=64
 )
-READ = AnswerStage("read", LoopSettings(steps=400, learning_rate=5e-4, warmup_steps=30, final_rate=0.3))
+READ = AnswerStage(
+    "read",
+    LoopSettings(steps=2200, learning_rate=1e-3, warmup_steps=50, final_rate=0.05),
+    word_rate=0.3,
+    most_tokens=72,
+)
 JOINT = AnswerStage("joint", LoopSettings(steps=600, learning_rate=3e-4, warmup_steps=30), tower_rate=0.2)
 
 
