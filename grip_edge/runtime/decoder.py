@@ -34,4 +34,4 @@ class CachedDecoder:
         self.binding.bind_cpu_input("write_start", np.array([self.cache.filled], np.int64))
         self._session.run_with_iobinding(self.binding)
         self.cache.filled += count
-        return np.asarray(self.binding.get_outputs()[0].numpy()[0])
+        return np.asarray(self.binding.get_outputs_as_ortvaluevector()[0].numpy()[0])
