@@ -64,7 +64,7 @@ def _print_summary(bundle: Bundle) -> None:
     from rich.table import Table
 
     manifest = bundle.manifest
-    files = Table("file", "MB", title=f"{bundle.folder}: {manifest.model.name}, {manifest.target} {manifest.precision}")
+    files = Table("file", "MB")
     files.columns[1].justify = "right"
     for record in manifest.files:
         files.add_row(record.path, f"{record.bytes / 1e6:.2f}")
@@ -80,7 +80,8 @@ def _print_summary(bundle: Bundle) -> None:
             "equal" if result.tokens_equal else "differ",
             "equal" if result.kept_sets_equal else "differ",
         )
-    console = Console()
+    console = Console(highlight=False)
+    click.echo(f"{bundle.folder}: {manifest.model.name}, {manifest.target}, {manifest.precision}")
     console.print(files)
     console.print(parity)
     console.print(f"Budgets served: {manifest.budget_range}, and 1.0.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,14 @@ from grip_edge.bundle import GRAPH_NAMES
 from grip_edge.calibration.scorer import GripScorer
 from grip_edge.calibration.selection import keep_best_numpy
 from grip_edge.export.checkpoint import Checkpoint
+from grip_edge.export.fill import fill_and_save
 from grip_edge.export.graphs import Graph, decoder_graph, embed_graph, select_graph, vision_graph
+from grip_edge.export.networks.llama import LlamaDecoder
 from grip_edge.export.networks.ops import keep_best
 from grip_edge.export.quiet import quiet_libraries
 from grip_edge.export.tracing import trace
 from tests.export.comparing import assert_close, network_with_weights, random_array, session
-from tests.toy_model import IMAGE_SIDE_PX, VISUAL_TOKENS
+from tests.toy_model import IMAGE_SIDE_PX, VISUAL_TOKENS, randomise
 
 Sessions = Callable[[str], ort.InferenceSession]
 
@@ -168,6 +171,31 @@ def test_decoder_prefill_and_steps(
         for name, found, wanted in zip(names, new_caches, [c for pair in expected_pairs for c in pair], strict=True):
             assert_close(f"{name} after {end} tokens", found, wanted)
         caches, start = dict(zip(names, new_caches, strict=True)), end
+
+
+@pytest.mark.parametrize(("heads", "kv_heads", "bias"), [(3, 3, True), (4, 2, True), (3, 1, False)])
+def test_every_form_of_attention_exports(
+    checkpoint: Checkpoint, tmp_path: Path, heads: int, kv_heads: int, bias: bool
+) -> None:
+    """Multi-head (as LLaVA-1.5 7B), grouped and multi-query attention, with and without biases."""
+    text = dataclasses.replace(
+        checkpoint.text, heads=heads, kv_heads=kv_heads, head_dim=10, layers=1, attention_bias=bias, mlp_bias=bias
+    )
+    network = LlamaDecoder(text).eval()
+    randomise(network)
+    weights = dict(network.state_dict()) | dict(network.named_buffers())
+    graph = dataclasses.replace(decoder_graph(dataclasses.replace(checkpoint, text=text)), source=weights.__getitem__)
+    with quiet_libraries():
+        fill_and_save(trace(graph), weights.__getitem__, tmp_path / graph.file_name)
+    decoder = session(tmp_path / graph.file_name)
+    cache = np.zeros((1, kv_heads, 8, 10), np.float32)
+    inputs = {"embeds": random_array(6, 1, 5, text.width), "position_ids": np.arange(5)[None]}
+    inputs["write_start"] = np.array([0])
+    found = decoder.run(None, inputs | {"cache_key_0": cache, "cache_value_0": cache})
+    pair = (torch.from_numpy(cache), torch.from_numpy(cache))
+    logits, caches = network(*(torch.from_numpy(value) for value in inputs.values()), (pair,))
+    for what, one, other in zip(("logits", "keys", "values"), found, (logits, *caches[0]), strict=True):
+        assert_close(what, one, other)
 
 
 def test_inputs_and_outputs_have_their_names_and_dynamic_axes(exported: Sessions, checkpoint: Checkpoint) -> None:

@@ -121,7 +121,8 @@ class _Attention(nn.Module):
         key = torch.onnx.ops.rotary_embedding(self._split(self.k_proj(x), self.kv_heads), *step.rotary)
         keys = write_cache(cache[0], key, step.write_start)
         values = write_cache(cache[1], self._split(self.v_proj(x), self.kv_heads), step.write_start)
-        mixed = functional.scaled_dot_product_attention(query, keys, values, attn_mask=step.mask, enable_gqa=True)
+        grouped = self.heads != self.kv_heads  # the exporter refuses the flag where it changes nothing
+        mixed = functional.scaled_dot_product_attention(query, keys, values, attn_mask=step.mask, enable_gqa=grouped)
         return self.o_proj(mixed.transpose(1, 2).flatten(2)), (keys, values)
 
     def _split(self, x: Tensor, heads: int) -> Tensor:
