@@ -25,7 +25,9 @@ def vlm(toy_checkpoint: Path) -> FrozenVlm:
 
 @pytest.fixture(scope="module")
 def reference(toy_checkpoint: Path) -> LlavaForConditionalGeneration:
-    return LlavaForConditionalGeneration.from_pretrained(toy_checkpoint, dtype=torch.float32, attn_implementation="eager")
+    return LlavaForConditionalGeneration.from_pretrained(
+        toy_checkpoint, dtype=torch.float32, attn_implementation="eager"
+    )
 
 
 @pytest.fixture(scope="module")

@@ -25,8 +25,8 @@ from grip_edge.calibration.tiny.language import PROMPT_AFTER
 
 BLOCK_LENGTH = 40
 _PER_SCENE = 12
-_DESCRIPTIONS = 4
-DESCRIPTION = len(SKILLS)  # in ``QuestionBank.skill``: a description to learn from, not a skill that is measured
+_DESCRIPTIONS, _LOCATIONS = 4, 3
+DESCRIPTION = len(SKILLS)  # in ``QuestionBank.skill``: an exercise to learn from, not a skill that is measured
 _CHUNK = 1000
 
 
@@ -62,13 +62,14 @@ def _chunk(split: str, start: int, count: int, tokenizer_json: str) -> tuple[NDA
     tokenizer = Tokenizer.from_str(tokenizer_json)
     stop_token = tokenizer.token_to_id("</s>")
     size = min(_CHUNK, count - start)
-    columns = _PER_SCENE + _DESCRIPTIONS
+    columns = _PER_SCENE + _DESCRIPTIONS + _LOCATIONS
     tokens = np.zeros((size, columns, BLOCK_LENGTH), np.int16)
     answer_start, length, skill = (np.zeros((size, columns), np.uint8) for _ in range(3))
     for row in range(size):
         scene = draw_scene(scene_seed(split, start + row))
         pairs = [(q.text, q.answer, SKILLS.index(q.skill)) for q in ask(scene, _PER_SCENE)]
-        pairs += [(text, answer, DESCRIPTION) for text, answer in descriptions(scene, _DESCRIPTIONS)]
+        exercises = [*descriptions(scene, _DESCRIPTIONS), *locations(scene, _LOCATIONS)]
+        pairs += [(text, answer, DESCRIPTION) for text, answer in exercises]
         for column, (text, answer, kind) in enumerate(pairs):
             prompt, reply = encode_block(tokenizer, text, answer)
             block = [*prompt, *reply, stop_token]
@@ -92,6 +93,19 @@ def descriptions(scene: Scene, count: int) -> list[tuple[str, str]]:
             if thing.glyph is not None:
                 answer += f" with the {'digit' if thing.glyph.isdigit() else 'letter'} {thing.glyph}"
             found.append((f"Describe the {names[rng.integers(len(names))]} thing.", answer))
+    return found[:count]
+
+
+def locations(scene: Scene, count: int) -> list[tuple[str, str]]:
+    """On which side of the picture's middle an object lies, both ways: the first step to relations."""
+    rng = np.random.default_rng([scene.seed, 5])
+    found = []
+    for index in rng.permutation(len(scene.objects)):
+        thing = scene.objects[index]
+        names = [name for name in (thing.colour, thing.shape) if _owners(scene, name) == 1]
+        if names:
+            answer = f"{'above' if thing.y < 0.5 else 'below'} {'left' if thing.x < 0.5 else 'right'}"
+            found.append((f"Where is the {names[rng.integers(len(names))]} thing?", answer))
     return found[:count]
 
 

@@ -49,6 +49,26 @@ class Batch:
     skill: Tensor
 
 
+@dataclass(frozen=True)
+class AnswerStage:
+    """One stage of learning to answer. Rates are shares of the loop's learning rate; 0 freezes.
+
+    ``ideal``: the decoder reads what the patches should say (``align.patch_targets``) in place of the tower.
+    """
+
+    name: str
+    loop: LoopSettings
+    ideal: bool = False
+    easy_steps: int = 0
+    word_rate: float = 0.2
+    tower_rate: float = 0.0
+    images: int = 24
+    questions: int = 8
+    most_tokens: int = VISUAL_TOKENS
+    focus: tuple[str, ...] = ()
+    """Skills that are asked first: those that lag."""
+
+
 def new_llava(tokenizer: Tokenizer, reader: PatchReader, sample_pixels: Tensor) -> LlavaForConditionalGeneration:
     """A fresh model around a trained tower; the projector starts standardised on ``sample_pixels``."""
     ids = {name: tokenizer.token_to_id(name) for name in (IMAGE_TOKEN, "<pad>", "<s>", "</s>")}
@@ -146,12 +166,14 @@ def answer_loss(answerer: Answerer, visual: Tensor, batch: Batch) -> tuple[Tenso
 
 
 def draw_batch(
-    corpus: Corpus, bank: QuestionBank, rng: np.random.Generator, images: int, questions: int, skills: tuple[str, ...]
+    corpus: Corpus, bank: QuestionBank, rng: np.random.Generator, stage: AnswerStage, skills: tuple[str, ...]
 ) -> Batch:
-    chosen = np.sort(rng.choice(len(corpus), images, replace=False))
+    """Scenes at random; of each the wanted number of questions, ``stage.focus`` first."""
+    chosen = np.sort(rng.choice(len(corpus), stage.images, replace=False))
     wanted = [*(SKILLS.index(skill) for skill in skills), DESCRIPTION]
     allowed = np.isin(bank.skill[chosen], wanted) & (bank.length[chosen] > 0)
-    order = np.argsort(rng.random(allowed.shape) + 2.0 * ~allowed, axis=1)[:, :questions]
+    first = np.isin(bank.skill[chosen], [SKILLS.index(skill) for skill in stage.focus])
+    order = np.argsort(rng.random(allowed.shape) + 2.0 * ~allowed - 0.7 * first, axis=1)[:, : stage.questions]
     return gather_batch(corpus, bank, chosen, order)
 
 
@@ -182,24 +204,6 @@ def thinned(visual: Tensor, object_patches: Tensor, rng: np.random.Generator, mo
     return visual.gather(1, indices[..., None].expand(-1, -1, visual.shape[-1]))
 
 
-@dataclass(frozen=True)
-class AnswerStage:
-    """One stage of learning to answer. Rates are shares of the loop's learning rate; 0 freezes.
-
-    ``ideal``: the decoder reads what the patches should say (``align.patch_targets``) in place of the tower.
-    """
-
-    name: str
-    loop: LoopSettings
-    ideal: bool = False
-    easy_steps: int = 0
-    word_rate: float = 0.2
-    tower_rate: float = 0.0
-    images: int = 24
-    questions: int = 8
-    most_tokens: int = VISUAL_TOKENS
-
-
 def train_answers(
     stage: AnswerStage,
     model: LlavaForConditionalGeneration,
@@ -225,7 +229,7 @@ def train_answers(
     def step(number: int) -> tuple[Tensor, dict[str, float]]:
         rng = np.random.default_rng([seed, number, 12])
         skills = _EASY if number < stage.easy_steps else SKILLS
-        batch = draw_batch(*data, rng, stage.images, stage.questions, skills)
+        batch = draw_batch(*data, rng, stage, skills)
         visual = thinned(visual_tokens(data[0], batch, rng), batch.labels[:, 0] > 0, rng, stage.most_tokens)
         loss, right = answer_loss(answerer, visual, batch)
         return loss, _per_skill(right, batch.skill)
