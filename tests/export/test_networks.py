@@ -116,7 +116,7 @@ def test_decoder_prefill_and_steps_equal_one_full_forward(
 def test_projector(vision_width: int, text_width: int, kept: int, bias: bool) -> None:
     config = LlavaConfig(
         vision_config=CLIPVisionConfig(hidden_size=vision_width, num_attention_heads=1),
-        text_config=HfLlamaConfig(hidden_size=text_width, num_attention_heads=1),
+        text_config=HfLlamaConfig(hidden_size=text_width, num_attention_heads=1, head_dim=2),
         multimodal_projector_bias=bias,
     )
     reference = LlavaMultiModalProjector(config).eval()
