@@ -78,7 +78,7 @@ def main(model: Path, work: Path, out: Path, images: int, seed: int) -> None:
         "grpo": dataclasses.asdict(policy),
         "accuracy": record(table),
     }
-    save_scorer(out, scorer, ScorerCard("grip", scorer.config, training))
+    save_scorer(out, scorer, ScorerCard("GRIP", scorer.config, training))
     click.echo(markdown(table))
 
 
