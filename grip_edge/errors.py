@@ -6,7 +6,7 @@
     │   ├── BudgetError      the budget is malformed or outside the bundle's range
     │   ├── PromptError      the question is empty or does not fit the cache
     │   └── MissingExtraError  an optional package is not installed; the message holds the pip command
-    ├── BundleError          the bundle is missing, incomplete, damaged, foreign or newer than this version (exit code 2)
+    ├── BundleError          the bundle is missing, incomplete, damaged, foreign or too new (exit code 2)
     └── ParityError          an exported graph does not agree with its reference (exit code 1)
 
 Every message is one line: what was expected, what came, what to do.

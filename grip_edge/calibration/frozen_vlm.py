@@ -51,15 +51,15 @@ class FrozenVlm:
     """``before`` are the prompt's ids in front of the image; ``grid`` rows and columns of the visual tokens."""
 
     def __init__(self, model: LlavaForConditionalGeneration, processor: Any) -> None:
-        self.model = model.eval().requires_grad_(False)
+        self.model: Any = model.eval().requires_grad_(False)  # its parts are untyped in transformers
         self.processor = processor
         self.tokenizer = processor.tokenizer
-        vision = model.config.vision_config
+        vision: Any = model.config.vision_config
         side = vision.image_size // vision.patch_size
-        self.grid = (side, side)
+        self.grid: tuple[int, int] = (side, side)
         self.image_side_px: int = vision.image_size
         self.vision_width: int = vision.hidden_size
-        self.text_width: int = model.config.text_config.hidden_size
+        self.text_width: int = self.model.config.text_config.hidden_size
         self.image_token_id: int = model.config.image_token_id
         self.stop_token_id: int = self.tokenizer.eos_token_id
         self.before = self._split_prompt("?")[0]
@@ -79,7 +79,8 @@ class FrozenVlm:
 
     @property
     def visual_tokens(self) -> int:
-        return self.grid[0] * self.grid[1]
+        rows, columns = self.grid
+        return rows * columns
 
     def _split_prompt(self, question: str) -> tuple[tuple[int, ...], tuple[int, ...], str]:
         content = [{"type": "image"}, {"type": "text", "text": question}]
@@ -149,7 +150,9 @@ class FrozenVlm:
         texts = [torch.tensor((*a, *b)) for a, b in zip(prompts.after, prompts.answers, strict=True)]
         hidden = self._hidden(visual, texts)
         offset = len(self.before) + visual.shape[1]
-        rows, columns, targets = [], [], []
+        rows: list[int] = []
+        columns: list[int] = []
+        targets: list[int] = []
         for row, (after, answer) in enumerate(zip(prompts.after, prompts.answers, strict=True)):
             rows += [row] * len(answer)
             columns += range(offset + len(after) - 1, offset + len(after) - 1 + len(answer))
@@ -199,4 +202,5 @@ def _cls_attention(layer: Any, hidden: Tensor) -> Tensor:
     query = attention.q_proj(normed[:, :1]).unflatten(-1, (heads, width)).transpose(1, 2)
     key = attention.k_proj(normed).unflatten(-1, (heads, width)).transpose(1, 2)
     weights = ((query * width**-0.5) @ key.transpose(-1, -2)).float().softmax(dim=-1)
-    return weights.mean(dim=1)[:, 0, 1:]
+    attention_to_patches: Tensor = weights.mean(dim=1)[:, 0, 1:]
+    return attention_to_patches

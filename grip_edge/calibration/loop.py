@@ -106,7 +106,7 @@ def run_steps(
         started = time.perf_counter()
         for step in range(first, settings.steps):
             loss, metrics = step_function(step)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             norm = optimiser.step(settings.rate_at(step), settings.clip_norm)
             last = step + 1 == settings.steps
             if step % settings.log_every == 0 or last:

@@ -62,11 +62,12 @@ class _Layer(nn.Module):
         query, key, value = (self._split(linear(normed)) for linear in (self.query, self.key, self.value))
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         x = x + self.out(mixed.transpose(1, 2).flatten(2))
-        return x + self.down(F.gelu(self.up(self.norm_mlp(x))))
+        out: Tensor = x + self.down(F.gelu(self.up(self.norm_mlp(x))))
+        return out
 
     def _split(self, x: Tensor) -> Tensor:
         """[B,L,D] -> [B,heads,L,D/heads]."""
-        return x.unflatten(-1, (self.heads, x.shape[-1] // self.heads)).transpose(1, 2)
+        return torch.unflatten(x, -1, (self.heads, x.shape[-1] // self.heads)).transpose(1, 2)
 
 
 class GripScorer(nn.Module):

@@ -26,8 +26,8 @@ def test_a_seed_decides_scene_pixels_and_questions() -> None:
 
 
 def test_splits_share_no_seed_and_no_scene() -> None:
-    for one, other in itertools.combinations(SPLITS.values(), 2):
-        assert max(one.start, other.start) >= min(one.stop, other.stop), (one, other)
+    for seeds, others in itertools.combinations(SPLITS.values(), 2):
+        assert max(seeds.start, others.start) >= min(seeds.stop, others.stop), (seeds, others)
     drawn = {split: {draw_scene(scene_seed(split, i)).objects for i in range(60)} for split in SPLITS}
     for one, other in itertools.combinations(SPLITS, 2):
         assert not drawn[one] & drawn[other]

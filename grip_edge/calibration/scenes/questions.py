@@ -66,7 +66,7 @@ def _colour_word(rng: np.random.Generator) -> str:
 def _reference(rng: np.random.Generator, scene: Scene, index: int, hide: str) -> str | None:
     """A noun phrase that fits object ``index`` alone and does not give away its ``hide`` attribute."""
     thing = scene.objects[index]
-    candidates = []
+    candidates: list[tuple[str, tuple[str, ...]]] = []
     if hide != "colour":
         candidates.append((f"{thing.colour} {_pick(rng, ('shape', 'object', 'thing'))}", ("colour",)))
     if hide != "shape":

@@ -24,7 +24,7 @@ def render(scene: Scene, side_px: int = 168) -> Image.Image:
     canvas_px = side_px * _SUPERSAMPLE
     image = _background(rng, canvas_px)
     draw = ImageDraw.Draw(image)
-    _clutter(draw, rng, canvas_px, rng.integers(*scene.settings.clutter_items, endpoint=True))
+    _clutter(draw, rng, canvas_px, int(rng.integers(*scene.settings.clutter_items, endpoint=True)))
     for thing in scene.objects:
         colour = _shaded(rng, COLOURS[thing.colour])
         draw_shape(draw, thing, canvas_px, colour)
@@ -35,7 +35,7 @@ def render(scene: Scene, side_px: int = 168) -> Image.Image:
     return Image.fromarray(np.clip(pixels + noise, 0, 255).astype(np.uint8))
 
 
-def draw_shape(draw: ImageDraw.ImageDraw, thing: SceneObject, side_px: int, fill: object) -> None:
+def draw_shape(draw: ImageDraw.ImageDraw, thing: SceneObject, side_px: int, fill: int | tuple[int, int, int]) -> None:
     """Fill the outline of ``thing``; ``labels`` calls this too, so masks and pixels cannot disagree."""
     x, y, r = thing.x * side_px, thing.y * side_px, thing.radius * side_px
     if thing.shape == "circle":

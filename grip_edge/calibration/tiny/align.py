@@ -10,6 +10,7 @@ still near chance on attributes after 400 (docs/log.md).
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,11 +45,12 @@ def align_projector(
     """Train the projector of ``model`` (fp32) in place; the tower and the embeddings stay."""
     features = _features(reader, corpus)
     labels = torch.from_numpy(corpus.labels[:_SCENES].astype(np.int64)).flatten(2)
-    targets = patch_targets(model.get_input_embeddings().weight.detach(), tokenizer, labels, seed)
+    words: Any = model.get_input_embeddings().weight
+    targets = patch_targets(words.detach(), tokenizer, labels, seed)
     shows = labels[:, 0].flatten() > 0
     rows = features.flatten(0, 1), targets.flatten(0, 1)
     objects, background = shows.nonzero()[:, 0], (~shows).nonzero()[:, 0]
-    projector = model.model.multi_modal_projector
+    projector: Any = model.model.multi_modal_projector
 
     def step(number: int) -> tuple[Tensor, dict[str, float]]:
         generator = torch.Generator().manual_seed(seed * 1_000_003 + number)
@@ -81,7 +83,8 @@ def patch_targets(embeddings: Tensor, tokenizer: Tokenizer, labels: Tensor, seed
     row, column = row + ramp * down, column + ramp * right
     mark = torch.randn(embeddings.shape[1], generator=generator) * std
     place = (row[:, None] + column[None]).flatten(0, 1)
-    return _SCALE * (total + place + kinds["centre"][..., None] * mark)
+    targets: Tensor = _SCALE * (total + place + kinds["centre"][..., None] * mark)
+    return targets
 
 
 @torch.no_grad()

@@ -60,7 +60,7 @@ def open_bank(folder: Path, split: str, count: int, tokenizer: Tokenizer) -> Que
 
 def _chunk(split: str, start: int, count: int, tokenizer_json: str) -> tuple[NDArray[np.generic], ...]:
     tokenizer = Tokenizer.from_str(tokenizer_json)
-    stop_token = tokenizer.token_to_id("</s>")
+    stop_token = known_id(tokenizer, "</s>")
     size = min(_CHUNK, count - start)
     columns = _PER_SCENE + _DESCRIPTIONS + _LOCATIONS
     tokens = np.zeros((size, columns, BLOCK_LENGTH), np.int16)
@@ -116,13 +116,21 @@ def _owners(scene: Scene, name: str) -> int:
 def encode_block(tokenizer: Tokenizer, question: str, answer: str) -> tuple[list[int], list[int]]:
     """Token ids behind the image, split where the answer begins."""
     prompt = PROMPT_AFTER.format(question=question)
-    image = tokenizer.token_to_id("<image>")
+    image = known_id(tokenizer, "<image>")
     whole = tokenizer.encode(f"<image>{prompt} {answer}", add_special_tokens=False).ids
     head = tokenizer.encode(f"<image>{prompt}", add_special_tokens=False).ids
     whole, head = whole[whole.index(image) + 1 :], head[head.index(image) + 1 :]
     if whole[: len(head)] != head:
         raise ValueError(f"The tokenizer merges across the answer's border in {prompt!r} {answer!r}.")
     return head, whole[len(head) :]
+
+
+def known_id(tokenizer: Tokenizer, token: str) -> int:
+    """The id of a token that this tokenizer was made with."""
+    found = tokenizer.token_to_id(token)
+    if found is None:
+        raise ValueError(f"The tokenizer lacks {token!r}; train it with language.train_tokenizer.")
+    return found
 
 
 def shared_prefix_mask(prefix: int, blocks: int, block_length: int, dtype: torch.dtype) -> Tensor:

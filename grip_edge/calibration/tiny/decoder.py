@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import LlavaForConditionalGeneration
 
 from grip_edge.calibration import matmul_attention
@@ -23,7 +23,13 @@ from grip_edge.calibration.loop import LoopSettings, run_steps
 from grip_edge.calibration.scenes import SKILLS
 from grip_edge.calibration.tiny.align import patch_targets
 from grip_edge.calibration.tiny.architecture import VISUAL_TOKENS, llava_config
-from grip_edge.calibration.tiny.blocks import DESCRIPTION, QuestionBank, shared_prefix_mask, shared_prefix_positions
+from grip_edge.calibration.tiny.blocks import (
+    DESCRIPTION,
+    QuestionBank,
+    known_id,
+    shared_prefix_mask,
+    shared_prefix_positions,
+)
 from grip_edge.calibration.tiny.corpus import Corpus
 from grip_edge.calibration.tiny.language import IMAGE_TOKEN, PROMPT_BEFORE
 from grip_edge.calibration.tiny.tower import PatchReader, to_pixels
@@ -71,10 +77,11 @@ class AnswerStage:
 
 def new_llava(tokenizer: Tokenizer, reader: PatchReader, sample_pixels: Tensor) -> LlavaForConditionalGeneration:
     """A fresh model around a trained tower; the projector starts standardised on ``sample_pixels``."""
-    ids = {name: tokenizer.token_to_id(name) for name in (IMAGE_TOKEN, "<pad>", "<s>", "</s>")}
-    config = llava_config(tokenizer.get_vocab_size(), *ids.values())
-    config.text_config.initializer_range = 0.05
-    model = LlavaForConditionalGeneration._from_config(config, attn_implementation=matmul_attention.NAME)
+    ids = [known_id(tokenizer, name) for name in (IMAGE_TOKEN, "<pad>", "<s>", "</s>")]
+    config = llava_config(tokenizer.get_vocab_size(), *ids)
+    text: Any = config.text_config
+    text.initializer_range = 0.05
+    model: Any = LlavaForConditionalGeneration._from_config(config, attn_implementation=matmul_attention.NAME)
     model.model.vision_tower.load_state_dict(reader.tower.state_dict(), strict=False)
     with torch.no_grad():
         embeddings = torch.nn.init.normal_(model.get_input_embeddings().weight, std=_TOKEN_STD)
@@ -91,10 +98,11 @@ def new_llava(tokenizer: Tokenizer, reader: PatchReader, sample_pixels: Tensor) 
             _mimetic(layer.self_attn)
         projected = projector(features)
         projector.linear_2.weight.mul_(_TOKEN_STD / projected.std())
-    return model
+    llava: LlavaForConditionalGeneration = model
+    return llava
 
 
-def _mimetic(attention: nn.Module) -> None:
+def _mimetic(attention: Any) -> None:
     """Start an attention layer as one that compares and copies: a token looks at tokens that say the same as it does.
 
     Mimetic initialisation (Trockman and Kolter, 2305.09828): query and key weights alike, output weights the transpose
@@ -117,9 +125,8 @@ class Answerer:
     """Forward passes of a LLaVA over shared-prefix batches. ``model`` keeps its dtype (bf16 while training)."""
 
     def __init__(self, model: LlavaForConditionalGeneration, tokenizer: Tokenizer) -> None:
-        self.model = model
+        self.model: Any = model  # its parts are untyped in transformers
         self.prefix_ids = tokenizer.encode(PROMPT_BEFORE.removesuffix(IMAGE_TOKEN)).ids
-        self.stop_token = tokenizer.token_to_id("</s>")
 
     def features(self, pixels: Tensor) -> Tensor:
         """[B,3,H,W] -> the second-last layer's features without CLS, [B,N,D]; the last layer is not run."""
@@ -127,7 +134,8 @@ class Answerer:
         hidden = tower.pre_layrnorm(tower.embeddings(pixels))
         for layer in tower.encoder.layers[:-1]:
             hidden = layer(hidden, attention_mask=None)
-        return hidden[:, 1:]
+        features: Tensor = hidden[:, 1:]
+        return features
 
     def visual_tokens(self, features: Tensor) -> Tensor:
         tokens: Tensor = self.model.model.multi_modal_projector(features)
@@ -146,8 +154,8 @@ class Answerer:
             position_ids=shared_prefix_positions(before, blocks, length),
             use_cache=False,
         )
-        hidden: Tensor = out.last_hidden_state[:, before:]
-        return hidden.unflatten(1, (blocks, length))
+        hidden: Tensor = out.last_hidden_state[:, before:].unflatten(1, (blocks, length))
+        return hidden
 
     def logits(self, hidden: Tensor) -> Tensor:
         logits: Tensor = self.model.lm_head(hidden)
@@ -216,7 +224,8 @@ def train_answers(
     """Train ``model`` in place."""
     answerer = Answerer(model, tokenizer)
     groups = _parameter_groups(model, stage)
-    embeddings = model.get_input_embeddings().weight.detach().clone()
+    words: Any = model.get_input_embeddings().weight
+    embeddings: Tensor = words.detach().clone()
 
     def visual_tokens(corpus: Corpus, batch: Batch, noise: np.random.Generator | None) -> Tensor:
         if not stage.ideal:
@@ -251,7 +260,7 @@ def train_answers(
     run_steps(stage.name, groups, step, stage.loop, folder, evaluate)
 
 
-def _parameter_groups(model: LlavaForConditionalGeneration, stage: AnswerStage) -> list[dict[str, Any]]:
+def _parameter_groups(model: Any, stage: AnswerStage) -> list[dict[str, Any]]:
     tower, projector = model.model.vision_tower, model.model.multi_modal_projector
     words = [model.get_input_embeddings().weight, *projector.parameters()]
     unused = [*tower.encoder.layers[-1].parameters(), *tower.post_layernorm.parameters()]

@@ -36,7 +36,8 @@ def new_tower(layers: int | None = None) -> CLIPVisionModel:
     config = vision_config()
     if layers is not None:
         config.num_hidden_layers = layers
-    return CLIPVisionModel._from_config(config, attn_implementation=matmul_attention.NAME)
+    tower: CLIPVisionModel = CLIPVisionModel._from_config(config, attn_implementation=matmul_attention.NAME)
+    return tower
 
 
 class PatchReader(nn.Module):
