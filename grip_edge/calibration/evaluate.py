@@ -15,7 +15,7 @@ from rich.progress import track
 
 from grip_edge.budget import Budget
 from grip_edge.calibration.frozen_vlm import FrozenVlm
-from grip_edge.calibration.policies.interface import Evidence, Policy, select
+from grip_edge.calibration.policies.interface import Evidence, Policy
 from grip_edge.calibration.scene_data import SceneData
 from grip_edge.calibration.scenes import SKILLS, exact_match
 from grip_edge.calibration.selection import gather_tokens
@@ -62,12 +62,17 @@ def answer_all(
         rows = torch.tensor(asked.image_of)
         visual = vlm.visual_embeds(features)[rows]
         evidence = Evidence(
-            features[rows].float(), cls_attention[rows], vlm.question_embeds(prompts).float(), prompts.question_mask
+            features=features[rows].float(),
+            visual=visual.float(),
+            cls_attention=cls_attention[rows],
+            question_embeds=vlm.question_embeds(prompts).float(),
+            question_mask=prompts.question_mask,
+            grid=vlm.grid,
         )
         cases: list[tuple[tuple[str, str], torch.Tensor]] = [((UNPRUNED, "1.0"), visual)]
         for policy in policies:
             for budget in budgets:
-                indices = select(policy, evidence, Budget.of(budget).kept_tokens(vlm.visual_tokens))
+                indices = policy.select(evidence, Budget.of(budget).kept_tokens(vlm.visual_tokens))
                 cases.append(((policy.name, budget), gather_tokens(visual, indices)))
         for key, kept in cases:
             texts = vlm.answers(kept, prompts)

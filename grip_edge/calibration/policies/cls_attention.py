@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from grip_edge.calibration.policies.interface import Evidence
+from grip_edge.calibration.policies.interface import Evidence, ScorePolicy
 
 
-class ClsAttention:
+class ClsAttention(ScorePolicy):
     name = "CLS attention"
 
     def scores(self, evidence: Evidence, kept: int) -> Tensor:

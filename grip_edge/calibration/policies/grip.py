@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from grip_edge.calibration.policies.interface import Evidence
+from grip_edge.calibration.policies.interface import Evidence, ScorePolicy
 from grip_edge.calibration.scorer import GripScorer
 
 
-class Grip:
+class Grip(ScorePolicy):
     def __init__(self, scorer: GripScorer, name: str = "GRIP") -> None:
         self.name = name
         self.scorer = scorer

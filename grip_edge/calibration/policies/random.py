@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from grip_edge.calibration.policies.interface import Evidence
+from grip_edge.calibration.policies.interface import Evidence, ScorePolicy
 
 
-class Random:
+class Random(ScorePolicy):
     name = "random"
 
     def __init__(self, seed: int = 0) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from grip_edge.calibration.policies.interface import Evidence
+from grip_edge.calibration.policies.interface import Evidence, ScorePolicy
 
 
-class UniformStride:
+class UniformStride(ScorePolicy):
     name = "uniform stride"
 
     def scores(self, evidence: Evidence, kept: int) -> Tensor:
