@@ -2,9 +2,9 @@
 
 LLaVA aligns its projector on captions first. Here a patch's caption is known exactly: its visual token is trained to
 be the sum of the embeddings of the words that describe it (colour, shape, size, character), of its place (mostly a
-ramp downwards and one to the right, so that "left of" is a difference and "leftmost" an extreme), and of a mark on
-the object's centre. From there the decoder binds words to patches within a few hundred steps; without it, it was
-still near chance on attributes after 400 (docs/log.md).
+ramp downwards and one to the right, so that "left of" is a difference and "leftmost" an extreme), and of marks on
+the object's centre and on its character. From there the decoder binds words to patches within a few hundred steps;
+without it, it was still near chance on attributes after 400 (docs/log.md).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from grip_edge.calibration.tiny.tower import PatchReader, to_pixels
 _SCENES = 3000
 _PATCHES_PER_STEP = 4096
 _WORDS = {"colour": tuple(COLOURS), "shape": SHAPES, "size": SIZES, "glyph": GLYPHS}
-_PLACE_DETAIL = 0.35
+_PLACE_DETAIL, _PLACE_RAMP = 0.35, 2.0
 _SCALE = 0.5  # a patch has about four words; half their sum is as long as one text embedding
 
 
@@ -79,11 +79,13 @@ def patch_targets(embeddings: Tensor, tokenizer: Tokenizer, labels: Tensor, seed
     std = float(embeddings.std())
     down, right = torch.randn(2, 1, embeddings.shape[1], generator=generator) * std
     row, column = torch.randn(2, GRID, embeddings.shape[1], generator=generator) * std * _PLACE_DETAIL
-    ramp = torch.linspace(-1, 1, GRID)[:, None]
+    ramp = _PLACE_RAMP * torch.linspace(-1, 1, GRID)[:, None]
     row, column = row + ramp * down, column + ramp * right
-    mark = torch.randn(embeddings.shape[1], generator=generator) * std
+    mark, carries = torch.randn(2, embeddings.shape[1], generator=generator) * std
     place = (row[:, None] + column[None]).flatten(0, 1)
-    targets: Tensor = _SCALE * (total + place + kinds["centre"][..., None] * mark)
+    glyph = (kinds["glyph"] > 0) & (kinds["glyph"] <= len(GLYPHS))
+    marks = kinds["centre"][..., None] * mark + glyph[..., None] * carries
+    targets: Tensor = _SCALE * (total + place + marks)
     return targets
 
 

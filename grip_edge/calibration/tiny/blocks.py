@@ -20,7 +20,7 @@ from rich.progress import track
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from grip_edge.calibration.scenes import SKILLS, Scene, ask, draw_scene, scene_seed
+from grip_edge.calibration.scenes import SKILLS, Scene, SceneObject, ask, draw_scene, scene_seed
 from grip_edge.calibration.tiny.language import PROMPT_AFTER
 
 BLOCK_LENGTH = 40
@@ -92,6 +92,7 @@ def descriptions(scene: Scene, count: int) -> list[tuple[str, str]]:
             answer = f"{thing.size} {thing.name}"
             if thing.glyph is not None:
                 answer += f" with the {'digit' if thing.glyph.isdigit() else 'letter'} {thing.glyph}"
+            answer += f", {_place(thing)}"
             found.append((f"Describe the {names[rng.integers(len(names))]} thing.", answer))
     return found[:count]
 
@@ -104,9 +105,13 @@ def locations(scene: Scene, count: int) -> list[tuple[str, str]]:
         thing = scene.objects[index]
         names = [name for name in (thing.colour, thing.shape) if _owners(scene, name) == 1]
         if names:
-            answer = f"{'above' if thing.y < 0.5 else 'below'} {'left' if thing.x < 0.5 else 'right'}"
-            found.append((f"Where is the {names[rng.integers(len(names))]} thing?", answer))
+            found.append((f"Where is the {names[rng.integers(len(names))]} thing?", _place(thing)))
     return found[:count]
+
+
+def _place(thing: SceneObject) -> str:
+    """The quarter of the picture that holds the object's centre."""
+    return f"{'above' if thing.y < 0.5 else 'below'} {'left' if thing.x < 0.5 else 'right'}"
 
 
 def _owners(scene: Scene, name: str) -> int:

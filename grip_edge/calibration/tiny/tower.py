@@ -2,8 +2,9 @@
 
 The renderer knows colour, shape, size, character and centre of the object under every patch; linear heads on the
 tower's features are trained to tell them, and the patch's row and column: a pruned token must carry its own place.
-The heads are thrown away afterwards. Learning to see from answers alone does not start on a CPU (docs/log.md),
-learning to see from patches takes minutes.
+The CLS token is trained to tell what is in the picture, so that its attention means something, as in CLIP. The heads
+are thrown away afterwards. Learning to see from answers alone does not start on a CPU (docs/log.md), learning to see
+from patches takes minutes.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from transformers import CLIPVisionModel
 from grip_edge.calibration import matmul_attention
 from grip_edge.calibration.loop import LoopSettings, run_steps, trainable
 from grip_edge.calibration.scenes.labels import LABEL_CLASSES
+from grip_edge.calibration.scenes.scene import COLOURS, GLYPHS, SHAPES
 from grip_edge.calibration.tiny.architecture import GRID, vision_config
 from grip_edge.calibration.tiny.corpus import Corpus
 
@@ -28,6 +30,8 @@ MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
 
 _PLACE_WEIGHT = 0.3
+_PRESENCE = {"colour": len(COLOURS), "shape": len(SHAPES), "glyph": len(GLYPHS)}
+_PRESENCE_WEIGHT = 1.0
 _PLACE_RATE = 15.0  # CLIP's tiny initial positions drown in the patch content unless they grow fast
 _BACKGROUND_WEIGHT = {"colour": 0.1, "shape": 0.1, "size": 0.1, "glyph": 0.03, "centre": 0.15}
 
@@ -48,6 +52,7 @@ class PatchReader(nn.Module):
         self.tower = new_tower(vision_config().num_hidden_layers - 1)
         width = self.tower.config.hidden_size
         classes = {**LABEL_CLASSES, "row": GRID, "column": GRID}
+        self.presence = nn.Linear(width, sum(_PRESENCE.values()))
         self.heads = nn.ModuleDict({kind: nn.Linear(width, count) for kind, count in classes.items()})
 
     def features(self, pixels: Tensor) -> Tensor:
@@ -55,10 +60,11 @@ class PatchReader(nn.Module):
         hidden: Tensor = self.tower(pixel_values=pixels).last_hidden_state
         return hidden[:, 1:]
 
-    def forward(self, pixels: Tensor) -> dict[str, Tensor]:
-        features = self.features(pixels)
-        normed = F.layer_norm(features, features.shape[-1:])
-        return {kind: head(normed) for kind, head in self.heads.items()}
+    def forward(self, pixels: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """pixels [B,3,H,W] -> logits [B,N,classes] per label kind, and CLS's logits [B,P] of what is in the picture."""
+        hidden = self.tower(pixel_values=pixels).last_hidden_state
+        normed = F.layer_norm(hidden, hidden.shape[-1:])
+        return {kind: head(normed[:, 1:]) for kind, head in self.heads.items()}, self.presence(normed[:, 0])
 
 
 def to_pixels(images: NDArray[np.uint8]) -> Tensor:
@@ -68,9 +74,21 @@ def to_pixels(images: NDArray[np.uint8]) -> Tensor:
     return ((pixels - mean) / std).bfloat16()
 
 
-def patch_loss(predictions: dict[str, Tensor], labels: Tensor) -> tuple[Tensor, dict[str, float]]:
+def presence_targets(labels: Tensor) -> Tensor:
+    """Which colours, shapes and characters are in the picture: labels [B,kinds,N] -> 0 or 1, fp32 [B,P]."""
+    kinds = list(LABEL_CLASSES)
+    found = []
+    for kind, count in _PRESENCE.items():
+        shown = F.one_hot(labels[:, kinds.index(kind)], LABEL_CLASSES[kind]).amax(dim=1)
+        found.append(shown[:, 1 : count + 1])
+    return torch.cat(found, dim=1).float()
+
+
+def patch_loss(predictions: dict[str, Tensor], presence: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, float]]:
     """labels [B,kinds,N]. Weighted cross-entropy summed over kinds; accuracy on the patches that show something."""
-    total, metrics = torch.zeros(()), {}
+    total = _PRESENCE_WEIGHT * F.binary_cross_entropy_with_logits(presence.float(), presence_targets(labels))
+    right = (presence > 0) == presence_targets(labels).bool()
+    metrics = {"presence_accuracy": round(float(right.float().mean()), 4)}
     place = torch.arange(labels.shape[2]).expand(len(labels), -1)
     for kind, target in (("row", place // GRID), ("column", place % GRID)):
         logits = predictions[kind].float().flatten(0, 1)
@@ -102,12 +120,14 @@ def train_tower(corpus: Corpus, validation: Corpus, folder: Path, settings: Loop
     def step(number: int) -> tuple[Tensor, dict[str, float]]:
         rng = np.random.default_rng([seed, number, 11])
         pixels, labels = batch(corpus, np.sort(rng.choice(len(corpus), 64, replace=False)))
-        return patch_loss(reader(pixels), labels)
+        predictions, presence = reader(pixels)
+        return patch_loss(predictions, presence, labels)
 
     @torch.no_grad()
     def evaluate(_: int) -> dict[str, float]:
         pixels, labels = batch(validation, np.arange(min(400, len(validation))))
-        loss, metrics = patch_loss(reader(pixels), labels)
+        predictions, presence = reader(pixels)
+        loss, metrics = patch_loss(predictions, presence, labels)
         return {"validation_loss": float(loss), **{f"validation_{k}": v for k, v in metrics.items()}}
 
     place = reader.tower.embeddings.position_embedding.weight

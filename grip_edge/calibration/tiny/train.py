@@ -33,13 +33,14 @@ TRAIN_SCENES, VALIDATION_SCENES = 60_000, 2_000
 TOWER = LoopSettings(steps=2000, learning_rate=2e-3, warmup_steps=150)
 ALIGN = LoopSettings(steps=800, learning_rate=2e-3, weight_decay=0.0, checkpoint_every=800)
 REASON = AnswerStage(
-    "reason", LoopSettings(steps=1000, learning_rate=1e-3, final_rate=0.4), ideal=True, word_rate=0.0, most_tokens=64
+    "reason", LoopSettings(steps=2000, learning_rate=1e-3, final_rate=0.4), ideal=True, word_rate=0.0, most_tokens=64
 )
 READ = AnswerStage(
     "read",
-    LoopSettings(steps=2200, learning_rate=1e-3, warmup_steps=50, final_rate=0.05),
+    LoopSettings(steps=2500, learning_rate=1e-3, warmup_steps=50, final_rate=0.05),
     word_rate=0.3,
     most_tokens=72,
+    focus=("relation",),
 )
 JOINT = AnswerStage("joint", LoopSettings(steps=600, learning_rate=3e-4, warmup_steps=30), tower_rate=0.2)
 
