@@ -34,7 +34,7 @@ _SCENES = 1_000_000  # train scenes drawn from; disjoint from validation and tes
 
 @dataclass(frozen=True)
 class WarmupSettings:
-    loop: LoopSettings = LoopSettings(steps=600, learning_rate=2e-3, warmup_steps=50)
+    loop: LoopSettings = LoopSettings(steps=400, learning_rate=2e-3, warmup_steps=50)
     images: int = 12
     question_share: float = 0.3
     """Weight of the question tokens' attention in the target; the rest is the last prompt token's."""
@@ -44,7 +44,7 @@ class WarmupSettings:
 
 @dataclass(frozen=True)
 class GrpoSettings:
-    loop: LoopSettings = LoopSettings(steps=900, learning_rate=5e-4, warmup_steps=30)
+    loop: LoopSettings = LoopSettings(steps=500, learning_rate=5e-4, warmup_steps=30)
     images: int = 8
     group: int = 12
     budgets: tuple[float, ...] = (0.05, 0.075, 0.1, 0.15, 0.25, 0.4)

@@ -24,7 +24,6 @@ from grip_edge.calibration.scenes import SKILLS
 from grip_edge.calibration.tiny.align import patch_targets
 from grip_edge.calibration.tiny.architecture import VISUAL_TOKENS, llava_config
 from grip_edge.calibration.tiny.blocks import (
-    DESCRIPTION,
     QuestionBank,
     known_id,
     shared_prefix_mask,
@@ -34,7 +33,6 @@ from grip_edge.calibration.tiny.corpus import Corpus
 from grip_edge.calibration.tiny.language import IMAGE_TOKEN, PROMPT_BEFORE
 from grip_edge.calibration.tiny.tower import PatchReader, to_pixels
 
-_EASY = ("attribute", "existence", "text")
 _THINNED = 0.8  # share of batches that lose background patches
 _HEAD_SCALE = 0.2
 _IDEAL_NOISE = 0.03
@@ -65,7 +63,6 @@ class AnswerStage:
     name: str
     loop: LoopSettings
     ideal: bool = False
-    easy_steps: int = 0
     word_rate: float = 0.2
     tower_rate: float = 0.0
     images: int = 24
@@ -173,13 +170,10 @@ def answer_loss(answerer: Answerer, visual: Tensor, batch: Batch) -> tuple[Tenso
     return loss, ~wrong.any(dim=-1)
 
 
-def draw_batch(
-    corpus: Corpus, bank: QuestionBank, rng: np.random.Generator, stage: AnswerStage, skills: tuple[str, ...]
-) -> Batch:
+def draw_batch(corpus: Corpus, bank: QuestionBank, rng: np.random.Generator, stage: AnswerStage) -> Batch:
     """Scenes at random; of each the wanted number of questions, ``stage.focus`` first."""
     chosen = np.sort(rng.choice(len(corpus), stage.images, replace=False))
-    wanted = [*(SKILLS.index(skill) for skill in skills), DESCRIPTION]
-    allowed = np.isin(bank.skill[chosen], wanted) & (bank.length[chosen] > 0)
+    allowed = bank.length[chosen] > 0
     first = np.isin(bank.skill[chosen], [SKILLS.index(skill) for skill in stage.focus])
     order = np.argsort(rng.random(allowed.shape) + 2.0 * ~allowed - 0.7 * first, axis=1)[:, : stage.questions]
     return gather_batch(corpus, bank, chosen, order)
@@ -237,8 +231,7 @@ def train_answers(
 
     def step(number: int) -> tuple[Tensor, dict[str, float]]:
         rng = np.random.default_rng([seed, number, 12])
-        skills = _EASY if number < stage.easy_steps else SKILLS
-        batch = draw_batch(*data, rng, stage, skills)
+        batch = draw_batch(*data, rng, stage)
         visual = thinned(visual_tokens(data[0], batch, rng), batch.labels[:, 0] > 0, rng, stage.most_tokens)
         loss, right = answer_loss(answerer, visual, batch)
         return loss, _per_skill(right, batch.skill)
