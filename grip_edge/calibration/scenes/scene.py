@@ -33,13 +33,14 @@ GLYPHS = tuple("ACEHKLMPRTUXYZ234579")
 class SceneSettings:
     """How crowded and how small; the defaults are the standard benchmark.
 
-    Radii are fractions of the image side: the object fits a circle of that radius.
+    Radii are fractions of the image side: the object fits a circle of that radius. Only large objects carry glyphs.
     """
 
     min_objects: int = 3
     max_objects: int = 6
     small_radius: tuple[float, float] = (0.062, 0.078)
     large_radius: tuple[float, float] = (0.105, 0.130)
+    large_probability: float = 0.6
     glyph_probability: float = 0.55
     theme_probability: float = 0.5
     clutter_items: tuple[int, int] = (8, 22)
@@ -107,7 +108,7 @@ def _draw_object(
     follows = rng.random() < 0.6
     colour = theme_colour if theme_colour and follows else str(rng.choice(list(COLOURS)))
     shape = theme_shape if theme_shape and follows else str(rng.choice(SHAPES))
-    size = str(rng.choice(SIZES, p=(0.4, 0.6)))
+    size = str(rng.choice(SIZES, p=(1 - settings.large_probability, settings.large_probability)))
     low, high = settings.large_radius if size == "large" else settings.small_radius
     radius = float(rng.uniform(low, high))
     x, y = (float(v) for v in rng.uniform(radius + 0.01, 0.99 - radius, size=2))
