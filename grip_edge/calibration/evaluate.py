@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from grip_edge.budget import Budget
+from grip_edge.calibration.data import SceneData
 from grip_edge.calibration.frozen_vlm import FrozenVlm
 from grip_edge.calibration.policies.interface import Evidence, Policy
-from grip_edge.calibration.scene_data import SceneData
 from grip_edge.calibration.scenes import SKILLS, exact_match
 from grip_edge.calibration.selection import gather_tokens
 
@@ -78,7 +78,7 @@ def answer_all(
             texts = vlm.answers(kept, prompts)
             verdicts = [exact_match(text, q.answer) for text, q in zip(texts, asked.questions, strict=True)]
             right.setdefault(key, []).extend(verdicts)
-        skills += [SKILLS.index(q.skill) for q in asked.questions]
+        skills += [SKILLS.index(q.group) for q in asked.questions]
         owners += [start + row for row in asked.image_of]
     return Answers({key: np.array(rows) for key, rows in right.items()}, np.array(skills), np.array(owners))
 

@@ -23,9 +23,9 @@ from torch import Tensor
 
 from grip_edge.calibration import plackett_luce
 from grip_edge.calibration.attention_targets import layer_attention, normalised
+from grip_edge.calibration.data import SceneData
 from grip_edge.calibration.frozen_vlm import FrozenVlm, Prompts
 from grip_edge.calibration.loop import LoopSettings, run_steps
-from grip_edge.calibration.scene_data import SceneData
 from grip_edge.calibration.scorer import GripScorer
 from grip_edge.calibration.selection import gather_tokens
 

@@ -19,11 +19,11 @@ from typing import Any
 import click
 import torch
 
+from grip_edge.calibration.data import SceneData
 from grip_edge.calibration.evaluate import Accuracy, accuracies, answer_all, markdown
 from grip_edge.calibration.frozen_vlm import FrozenVlm
 from grip_edge.calibration.grip import GrpoSettings, WarmupSettings, grpo, warm_up
 from grip_edge.calibration.policies import ClsAttention, Grip, Random, UniformStride
-from grip_edge.calibration.scene_data import SceneData
 from grip_edge.calibration.scorer import GripScorer, ScorerConfig
 from grip_edge.calibration.scorer_files import ScorerCard, save_scorer
 

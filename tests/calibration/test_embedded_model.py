@@ -7,10 +7,10 @@ import re
 import pytest
 import torch
 
+from grip_edge.calibration.data import SceneData
 from grip_edge.calibration.evaluate import UNPRUNED, answer_all
 from grip_edge.calibration.frozen_vlm import FrozenVlm
 from grip_edge.calibration.policies import Grip, Random
-from grip_edge.calibration.scene_data import SceneData
 from grip_edge.calibration.scorer_files import load_scorer
 from grip_edge.catalog import EMBEDDED
 

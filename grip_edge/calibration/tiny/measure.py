@@ -17,9 +17,9 @@ from pathlib import Path
 import click
 import torch
 
+from grip_edge.calibration.data import SceneData
 from grip_edge.calibration.evaluate import Accuracy, accuracies, answer_all
 from grip_edge.calibration.frozen_vlm import FrozenVlm
-from grip_edge.calibration.scene_data import SceneData
 from grip_edge.calibration.tiny.architecture import IMAGE_SIDE_PX
 
 QUESTIONS_PER_IMAGE = 5
