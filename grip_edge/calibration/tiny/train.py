@@ -42,7 +42,12 @@ READ = AnswerStage(
     most_tokens=72,
     focus=("relation",),
 )
-JOINT = AnswerStage("joint", LoopSettings(steps=600, learning_rate=3e-4, warmup_steps=30), tower_rate=0.2)
+JOINT = AnswerStage(
+    "joint",
+    LoopSettings(steps=600, learning_rate=3e-4, warmup_steps=30),
+    tower_rate=0.2,
+    focus=("counting", "text"),
+)
 
 
 def train(work: Path, seed: int = 0) -> tuple[LlavaForConditionalGeneration, Tokenizer]:
