@@ -1,25 +1,34 @@
 """The training loop that every learner here shares: bf16 weights with fp32 masters, cosine rate, exact resume.
 
 A step is a function of its number alone (batches are drawn from ``numpy`` generators seeded by the step), so a run
-that was killed continues from its last checkpoint as if nothing had happened.
+that was killed continues from its last checkpoint as if nothing had happened. Ctrl-C writes a checkpoint first. Steps
+that belong together (several updates on one draw) form a stride, and checkpoints lie between strides only.
 
-Not here: what a step computes, evaluation, data.
+Not here: what a step computes, evaluation, data, processes (``workers``), records (``journal``).
 """
 
 from __future__ import annotations
 
-import json
 import math
 import os
+import signal
+import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
+
+from grip_edge.calibration.journal import Journal
+from grip_edge.calibration.workers import Workers
+
+_SHOWN = ("loss", "reward", "accuracy")  # what the progress line shows, by the beginning of its name
 
 StepFunction = Callable[[int], tuple[Tensor, dict[str, float]]]
 
@@ -90,36 +99,96 @@ def run_steps(
     settings: LoopSettings,
     folder: Path,
     evaluate: Callable[[int], dict[str, float]] | None = None,
+    workers: Workers | None = None,
+    stride: int = 1,
 ) -> None:
-    """Run ``settings.steps`` steps, continuing from ``folder/<name>.pt`` if it is there; log to ``<name>.jsonl``."""
+    """Run ``settings.steps`` steps, continuing from ``folder/<name>.pt`` if it is there; log to ``<name>.jsonl``.
+
+    ``evaluate`` is asked at every checkpoint, of the main worker alone.
+    """
+    workers = workers or Workers()
     folder.mkdir(parents=True, exist_ok=True)
     optimiser = MasterAdamW(groups, settings.weight_decay)
     checkpoint = folder / f"{name}.pt"
-    first = 0
+    first = saved = 0
     if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
+        state = torch.load(checkpoint, weights_only=True, map_location="cpu")
         optimiser.load_state_dict(state["optimiser"])
-        first = int(state["step"])
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns) as progress, (folder / f"{name}.jsonl").open("a") as log:
-        task = progress.add_task(name, total=settings.steps, completed=first)
-        started = time.perf_counter()
+        first = saved = int(state["step"])
+    with _Display(name, settings.steps, first, folder, workers) as display, _interruptions() as interrupted:
         for step in range(first, settings.steps):
             loss, metrics = step_function(step)
             loss.backward()
+            workers.average_gradients(optimiser.parameters)
             norm = optimiser.step(settings.rate_at(step), settings.clip_norm)
             last = step + 1 == settings.steps
             if step % settings.log_every == 0 or last:
-                record = {"step": step, "loss": float(loss.detach()), "grad_norm": norm, **metrics}
-                record["seconds"] = round(time.perf_counter() - started, 1)
-                log.write(json.dumps(record) + "\n")
-                log.flush()
-                progress.update(task, description=f"{name}  loss {record['loss']:.3f}")
-            if (step + 1) % settings.checkpoint_every == 0 or last:
-                _save(checkpoint, {"step": step + 1, "optimiser": optimiser.state_dict()})
-                if evaluate is not None:
-                    log.write(json.dumps({"step": step, **evaluate(step)}) + "\n")
-            progress.advance(task)
+                display.record(step, {"loss": float(loss.detach()), "grad_norm": norm, **metrics})
+            stop = workers.any(bool(interrupted))
+            due = (step + 1) // settings.checkpoint_every > saved // settings.checkpoint_every or stop
+            if last or (due and (step + 1) % stride == 0):
+                saved = step + 1
+                if workers.is_main:
+                    _save(checkpoint, {"step": saved, "optimiser": optimiser.state_dict()})
+                    if evaluate is not None and not stop:
+                        display.record(step, evaluate(step), timed=False)
+                workers.wait()
+                if stop:
+                    raise KeyboardInterrupt
+            display.advance()
+
+
+class _Display:
+    """Progress on the terminal and in the journal; silent in all workers but the main one."""
+
+    def __init__(self, name: str, steps: int, first: int, folder: Path, workers: Workers) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self._progress = Progress(*columns, console=Console(stderr=True), disable=not workers.is_main)
+        self._task = self._progress.add_task(name, total=steps, completed=first)
+        self._journal = Journal(folder, name, first) if workers.is_main else None
+        self._name = name
+        self._shown: dict[str, float] = {}
+        self._started = time.perf_counter()
+
+    def record(self, step: int, values: dict[str, float], timed: bool = True) -> None:
+        self._shown.update({key: value for key, value in values.items() if key.startswith(_SHOWN)})
+        shown = "".join(f"  {key} {value:.3f}" for key, value in self._shown.items())
+        self._progress.update(self._task, description=f"{self._name}{shown}")
+        if self._journal is not None:
+            seconds = {"seconds": round(time.perf_counter() - self._started, 1)} if timed else {}
+            self._journal.write({"step": step, **values, **seconds})
+
+    def advance(self) -> None:
+        self._progress.advance(self._task)
+
+    def __enter__(self) -> _Display:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+        if self._journal is not None:
+            self._journal.close()
+
+
+@contextmanager
+def _interruptions() -> Iterator[list[int]]:
+    """A list that Ctrl-C makes non-empty, so that a step can be finished first; a second Ctrl-C strikes at once."""
+    seen: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield seen  # signals arrive in the main thread alone
+        return
+
+    def remember(number: int, frame: object) -> None:
+        if seen:
+            raise KeyboardInterrupt
+        seen.append(number)
+
+    previous = signal.signal(signal.SIGINT, remember)
+    try:
+        yield seen
+    finally:
+        signal.signal(signal.SIGINT, previous)
 
 
 def _save(path: Path, state: dict[str, Any]) -> None:

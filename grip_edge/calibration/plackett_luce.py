@@ -12,8 +12,11 @@ from torch import Tensor
 
 
 def draw(scores: Tensor, kept: int, group: int, generator: torch.Generator, greedy_first: bool = True) -> Tensor:
-    """scores [B,N] -> ordered draws int64 [B,G,K]. With ``greedy_first`` the first of each group is the K best."""
-    uniform = torch.rand((scores.shape[0], group, scores.shape[1]), generator=generator)
+    """scores [B,N] -> ordered draws int64 [B,G,K]. With ``greedy_first`` the first of each group is the K best.
+
+    The noise is drawn on the CPU, so that the draws of a seed do not depend on the device.
+    """
+    uniform = torch.rand((scores.shape[0], group, scores.shape[1]), generator=generator).to(scores.device)
     noise = -torch.log(-torch.log(uniform.clamp(1e-9, 1 - 1e-7)))
     if greedy_first:
         noise[:, 0] = 0.0

@@ -9,7 +9,6 @@ accuracy per budget on held-out questions, beside random, uniform stride, CLS at
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import os
 import time
@@ -22,25 +21,15 @@ import torch
 from grip_edge.calibration.data import SceneData
 from grip_edge.calibration.evaluate import Accuracy, accuracies, answer_all, markdown
 from grip_edge.calibration.frozen_vlm import FrozenVlm
-from grip_edge.calibration.grip import GrpoSettings, WarmupSettings, grpo, warm_up
+from grip_edge.calibration.grip.train import GripSettings, train_grip
 from grip_edge.calibration.policies import ClsAttention, Grip, Random, UniformStride
-from grip_edge.calibration.scorer import GripScorer, ScorerConfig
-from grip_edge.calibration.scorer_files import ScorerCard, save_scorer
+from grip_edge.calibration.scorer import GripScorer
+from grip_edge.calibration.scorer_files import GRIP_METHOD, ScorerCard, save_scorer
+from grip_edge.calibration.training.batches import BatchSource
+from grip_edge.calibration.training.cached_vlm import CachedVlm
+from grip_edge.calibration.training.setup import Setup
 
 BUDGETS = ("0.1", "0.25", "0.5")
-
-
-def train(
-    vlm: FrozenVlm, work: Path, warmup: WarmupSettings, policy: GrpoSettings, seed: int
-) -> tuple[GripScorer, GripScorer]:
-    """The warmed-up scorer and the finished one."""
-    torch.manual_seed(seed)
-    scorer = GripScorer(ScorerConfig(vlm.vision_width, vlm.text_width, vlm.grid))
-    data = SceneData("train", vlm.image_side_px, 4)
-    warm_up(vlm, scorer, data, work, warmup, seed)
-    warmed = copy.deepcopy(scorer)
-    grpo(vlm, scorer, data, work, policy, seed)
-    return warmed.eval(), scorer.eval()
 
 
 def measure(vlm: FrozenVlm, warmed: GripScorer, scorer: GripScorer, split: str, images: int) -> list[Accuracy]:
@@ -66,19 +55,19 @@ def main(model: Path, work: Path, out: Path, images: int, seed: int) -> None:
     """Train and measure the scorer of MODEL."""
     torch.set_num_threads(os.cpu_count() or 1)
     started = time.perf_counter()
-    warmup, policy = WarmupSettings(), GrpoSettings()
-    warmed, scorer = train(FrozenVlm.load(model), work, warmup, policy, seed)
+    settings, vlm = GripSettings(), FrozenVlm.load(model)
+    source = BatchSource(CachedVlm(vlm), SceneData("train", vlm.image_side_px, 4), 4)
+    warmed, scorer = train_grip(Setup(source, work, seed), settings)
     minutes = round((time.perf_counter() - started) / 60, 1)
     table = measure(FrozenVlm.load(model, torch.float32), warmed, scorer, "test", images)
     training = {
         "data": "rendered scenes, split train",
         "seed": seed,
         "minutes": minutes,
-        "warmup": dataclasses.asdict(warmup),
-        "grpo": dataclasses.asdict(policy),
+        **dataclasses.asdict(settings),
         "accuracy": record(table),
     }
-    save_scorer(out, scorer, ScorerCard("GRIP", scorer.config, training))
+    save_scorer(out, scorer, ScorerCard(GRIP_METHOD, scorer.config, training))
     click.echo(markdown(table))
 
 

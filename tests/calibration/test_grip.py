@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from grip_edge.calibration.grip import GrpoSettings, advantages, budget_at, policy_loss
+from grip_edge.calibration.grip.grpo import GrpoSettings, advantages, budget_at, policy_loss
 
 
 def test_advantages_are_normalised_in_each_group() -> None:

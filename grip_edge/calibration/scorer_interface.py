@@ -1,0 +1,44 @@
+"""What every trained scorer offers to training, evaluation and export."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+
+class Shape(Protocol):
+    """The model that a scorer serves, and what of it the scorer sees."""
+
+    @property
+    def vision_width(self) -> int: ...
+
+    @property
+    def text_width(self) -> int: ...
+
+    @property
+    def grid(self) -> tuple[int, int]: ...
+
+    @property
+    def visual_tokens(self) -> int: ...
+
+
+class Scorer(Protocol):
+    """An ``nn.Module``. The higher the score of a token, the sooner it is kept."""
+
+    @property
+    def config(self) -> Any:
+        """A frozen dataclass with the fields of ``Shape``."""
+
+    def __call__(
+        self, features: Tensor, question_embeds: Tensor, budget: Tensor, question_mask: Tensor | None = None
+    ) -> Tensor:
+        """features [B,N,Dv], question_embeds [B,T,D], budget int64 [1] or [B] (tokens to keep) -> scores [B,N].
+
+        ``question_mask`` bool [B,T] is False on padding; None when there is none.
+        """
+
+    def parameters(self) -> Iterator[nn.Parameter]: ...
+
+    def state_dict(self) -> Mapping[str, Tensor]: ...

@@ -1,0 +1,1 @@
+"""What both methods of training share: settings, batches, the cache, validation, and the run from start to end."""
