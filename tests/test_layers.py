@@ -17,7 +17,7 @@ ALLOWED = {
     "core": set(),
     "runtime": set(),
     "calibration": set(),
-    "export": {"calibration.scorer", "calibration.scorer_files", "calibration.selection"},
+    "export": {"calibration.policies", "calibration.scorer", "calibration.scorer_files", "calibration.selection"},
 }
 HEAVY = {"torch", "transformers", "onnx", "onnx_ir", "onnxscript", "safetensors"}
 

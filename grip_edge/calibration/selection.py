@@ -1,4 +1,4 @@
-"""From scores to kept tokens, in PyTorch: the K best, ties to the lower index, ascending.
+"""From scores to kept tokens, in PyTorch: the K best, ties to the lower index, NaN as -infinity, ascending.
 
 ``select.onnx`` does the same with standard ONNX ops; ``keep_best_numpy`` is the oracle that every backend must equal.
 """
@@ -13,13 +13,14 @@ from torch import Tensor
 
 def keep_best(scores: Tensor, kept: int) -> Tensor:
     """scores [B,N] -> indices int64 [B,K], ascending. ``kept`` is 1..N."""
-    order = torch.sort(scores, dim=-1, descending=True, stable=True).indices
+    order = torch.sort(scores.masked_fill(scores.isnan(), -torch.inf), dim=-1, descending=True, stable=True).indices
     return order[..., :kept].sort(dim=-1).values
 
 
 def keep_best_numpy(scores: NDArray[np.floating], kept: int) -> NDArray[np.int64]:
     """The oracle: scores [N] -> indices [K], ascending; ties to the lower index."""
-    return np.sort(np.argsort(-scores, kind="stable")[:kept])
+    ranked = np.where(np.isnan(scores), -np.inf, scores)
+    return np.sort(np.argsort(-ranked, kind="stable")[:kept])
 
 
 def gather_tokens(features: Tensor, indices: Tensor) -> Tensor:

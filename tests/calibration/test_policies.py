@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from grip_edge.calibration.policies import (
+    POLICIES,
     CdPruner,
     ClsAttention,
     DivPrune,
@@ -25,17 +27,21 @@ from grip_edge.calibration.policies import (
     Random,
     UniformStride,
     VisionZip,
+    interface,
 )
-from grip_edge.calibration.policies.cdpruner import most_diverse
-from grip_edge.calibration.policies.eadp import smoothed, widest_cover
+from grip_edge.calibration.policies.eadp import smoothed
+from grip_edge.calibration.policies.greedy import FarthestFirst, Gains, MostDiverse, WidestCover, grow
+from grip_edge.calibration.policies.set_policy import SetPolicy
 from grip_edge.calibration.scorer import GripScorer, ScorerConfig
-from grip_edge.calibration.selection import keep_best_numpy
+from grip_edge.calibration.selection import keep_best, keep_best_numpy
+from grip_edge.policy_catalog import CLS_ATTENTION, POLICY_SPECS, PROJECTED, QUESTION
 
 Array = NDArray[np.float64]
 Formula = Callable[[Array, Array, tuple[int, int], int], list[int]]
 QUESTIONS, WIDTH, VISION_WIDTH = 3, 20, 8
 GRIDS = ((2, 3), (3, 4), (4, 4))
 SEEDS = range(4)
+FIELDS = ("features", "visual", "cls_attention", "question_embeds", "question_mask")
 
 
 def evidence(seed: int, grid: tuple[int, int]) -> Evidence:
@@ -201,10 +207,14 @@ def test_equal_tokens_are_kept_from_the_lowest_index(policy: Policy) -> None:
     assert policy.select(equal, 5).tolist() == [[0, 1, 2, 3, 4]] * QUESTIONS
 
 
+def kept_by(rule: Gains, count: int, kept: int) -> list[int]:
+    return keep_best(grow(rule, torch.ones(1, count).bool(), torch.tensor([kept])), kept)[0].tolist()
+
+
 def test_facility_location_breaks_ties_to_the_lower_index() -> None:
     # Tokens 1 and 3 cover two tokens each, 0 and 2 one; all weights and sums are exact.
     alike = torch.tensor([[1.0, 0, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 1, 1]])[None]
-    picks = [widest_cover(torch.ones(1, 4), alike, kept)[0].tolist() for kept in (1, 2, 3)]
+    picks = [kept_by(WidestCover(torch.ones(1, 4), alike), 4, kept) for kept in (1, 2, 3)]
     assert picks == [[1], [1, 3], [0, 1, 3]]
 
 
@@ -213,7 +223,72 @@ def test_determinants_of_a_kernel_without_full_rank_end_at_the_lowest_indices() 
     tokens = torch.tensor([[1.0, 0], [0, 1], [0, 2], [1, 1], [0, 1], [3, 0]], dtype=torch.float64)
     turn = torch.tensor([[math.cos(1), math.sin(1)], [-math.sin(1), math.cos(1)]], dtype=torch.float64)
     kernel = (tokens @ turn @ turn.T @ tokens.T)[None]  # rounding now leaves residuals
-    assert [most_diverse(kernel, kept)[0].tolist() for kept in (1, 2, 4)] == [[5], [2, 5], [0, 1, 2, 5]]
+    diagonal = kernel.diagonal(dim1=1, dim2=2)
+    assert [kept_by(MostDiverse(kernel, diagonal), 6, kept) for kept in (1, 2, 4)] == [[5], [2, 5], [0, 1, 2, 5]]
+
+
+def test_scores_of_a_set_tell_the_order_in_which_it_grew() -> None:
+    # On a line: 3 first (told), then the farthest from it, 0, then the middle, 2.
+    places = torch.tensor([0.0, 1, 4, 9])
+    distance = (places[:, None] - places).abs()[None]
+    scores = grow(FarthestFirst(distance, torch.tensor([[0.0, 0, 0, 1]])), torch.ones(1, 4).bool(), torch.tensor([3]))
+    assert scores.tolist() == [[0.75, 0, 0.5, 1]]
+
+
+@pytest.mark.parametrize("name", ["divprune", "cdpruner", "cen-cdpruner", "eadp"])
+def test_shortfall_tells_a_greedy_order_from_any_other(name: str) -> None:
+    policy = POLICIES[name]()
+    assert isinstance(policy, SetPolicy)
+    whole = evidence(5, (4, 4))
+    given = next(whole.blocks(1))
+    scores = policy.scores(given, torch.tensor([7]))
+    assert policy.shortfall(given, scores) == 0
+    order = scores.argsort(descending=True)[0, :7]
+    swapped = scores.clone()
+    swapped[0, order[2]], swapped[0, order[5]] = scores[0, order[5]], scores[0, order[2]]
+    assert policy.shortfall(given, swapped) > 1e-3
+
+
+SEEING = [policy for policy in ALL if not isinstance(policy, (Random, UniformStride))]
+
+
+@pytest.mark.parametrize("policy", SEEING, ids=[policy.name for policy in SEEING])
+def test_a_broken_token_is_kept_last_and_changes_nothing_for_the_rest(policy: Policy) -> None:
+    """NaN in token 5: kept at N only. The other questions choose as before."""
+    given = evidence(11, (3, 4))
+    visual, attention = given.visual.clone(), given.cls_attention.clone()
+    visual[1, 5, 3] = attention[1, 5] = math.nan
+    broken = replace(given, visual=visual, cls_attention=attention)
+    contextual = isinstance(policy, VisionZip)  # which strides over what is left, whatever it is worth
+    for kept in (1, 4, 11, 12):
+        found, whole = policy.select(broken, kept), policy.select(given, kept)
+        assert torch.equal(found[[0, 2]], whole[[0, 2]])
+        assert found[1].unique().numel() == kept
+        assert contextual or (5 in found[1].tolist()) == (kept == 12)
+
+
+def test_many_questions_at_once_choose_as_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rows are scored in blocks, so that memory does not grow with the number of questions."""
+    given = evidence(4, (4, 4))
+    for policy in (DivPrune(), CdPruner(), Eadp(), VisionZip()):
+        whole = policy.select(given, 6)
+        with monkeypatch.context() as small:
+            small.setattr(interface, "_PAIRS_AT_ONCE", 1)
+            assert torch.equal(policy.select(given, 6), whole), policy.name
+
+
+def test_the_catalog_names_every_policy_and_what_it_reads() -> None:
+    """A policy reads nothing but what the catalog says: NaN in all the rest changes nothing."""
+    untrained = {spec.name for spec in POLICY_SPECS.values() if spec.exportable} | {"random"}
+    assert set(POLICIES) == untrained
+    given = evidence(6, (4, 4))
+    for name in untrained - {"random"}:
+        reads = POLICY_SPECS[name].reads
+        fields = {"visual": PROJECTED, "question_embeds": QUESTION, "cls_attention": CLS_ATTENTION}
+        unread = {"features"} | {field for field, what in fields.items() if what not in reads}
+        nothing: Any = {field: torch.full_like(getattr(given, field), math.nan) for field in unread}
+        blind = replace(given, **nothing)
+        assert torch.equal(POLICIES[name]().select(blind, 6), POLICIES[name]().select(given, 6)), name
 
 
 def test_relevance_decides_between_equally_diverse_tokens() -> None:
@@ -248,8 +323,8 @@ def test_padding_of_the_question_has_no_say() -> None:
     ("kept", "expected"),
     [
         (1, [9]),
-        (2, [8, 9]),  # ceil(5/6 of 2) = 2 dominant
-        (6, [0, 5, 6, 7, 8, 9]),  # 5 dominant; the first of the rest
+        (2, [8, 9]),  # ceil(27/32 of 2) = 2 dominant
+        (7, [0, 4, 5, 6, 7, 8, 9]),  # 6 dominant; the first of the rest
         (9, [0, 2, 3, 4, 5, 6, 7, 8, 9]),  # 8 dominant: 2 to 9; rest 0, 1
         (10, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]),
     ],
@@ -261,10 +336,17 @@ def test_visionzip_places_by_hand(kept: int, expected: list[int]) -> None:
 
 
 def test_visionzip_strides_over_what_attention_left() -> None:
-    # 20 tokens, 12 kept: 10 dominant (the even ones); of the odd ones every fifth: 1 and 11.
-    even = (torch.arange(20) % 2 == 0).double().expand(QUESTIONS, -1)
-    found = VisionZip().select(replace(evidence(0, (2, 3)), cls_attention=even), 12)
-    assert found.tolist() == [sorted([*range(0, 20, 2), 1, 11])] * QUESTIONS
+    # 22 tokens, 13 kept: 11 dominant (the even ones); of the odd ones every fifth: 1 and 11.
+    even = (torch.arange(22) % 2 == 0).double().expand(QUESTIONS, -1)
+    found = VisionZip().select(replace(evidence(0, (2, 3)), cls_attention=even), 13)
+    assert found.tolist() == [sorted([*range(0, 22, 2), 1, 11])] * QUESTIONS
+
+
+@pytest.mark.parametrize(("kept", "dominant"), [(64, 54), (128, 108), (192, 162)])
+def test_visionzip_shares_as_its_authors_do(kept: int, dominant: int) -> None:
+    given = next(evidence(0, (2, 3)).blocks(1))
+    scores = VisionZip().scores(replace(given, cls_attention=torch.rand(1, 576)), torch.tensor([kept]))
+    assert [int((scores == value).sum()) for value in (2, 1)] == [dominant, kept - dominant]
 
 
 @pytest.mark.parametrize(("kept", "expected"), [(1, [6]), (2, [3, 9]), (3, [2, 6, 10]), (5, [1, 3, 6, 8, 10])])
@@ -291,7 +373,7 @@ def test_random_is_seeded_and_differs_between_questions_and_calls() -> None:
 
 
 def test_random_keeps_every_token_equally_often() -> None:
-    given = replace(evidence(0, (2, 3)), cls_attention=torch.zeros(6000, 6))
+    given = replace(evidence(0, (2, 3)), **cast("Any", dict.fromkeys(FIELDS, torch.zeros(6000, 6, 1))))
     share = Random().select(given, 2).flatten().bincount(minlength=6) / 6000
     # Each is kept with chance 1/3; five standard errors are 0.03.
     assert (share - 1 / 3).abs().max() < 0.03, share.tolist()
@@ -302,7 +384,7 @@ def test_grip_scores_each_question_as_alone_and_unpadded() -> None:
     scorer = GripScorer(ScorerConfig(VISION_WIDTH, WIDTH, (3, 4), width=16, heads=2)).eval()
     given = evidence(1, (3, 4))
     for kept in (1, 6, 12):
-        scores = Grip(scorer).scores(given, kept)
+        scores = Grip(scorer).scores(given, torch.tensor([kept]))
         for row in range(QUESTIONS):
             question = given.question_embeds[row][given.question_mask[row]].float()
             alone = scorer(given.features[row : row + 1].float(), question[None], torch.tensor([kept]))[0].detach()

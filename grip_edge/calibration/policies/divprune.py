@@ -1,10 +1,11 @@
-"""DivPrune (2503.02175, sections 3.2 and 3.3): the subset whose closest pair is as far apart as possible, greedily.
+"""DivPrune (2503.02175): the subset whose closest pair is as far apart as possible, greedily.
 
     D = 1 - cosine of the projected tokens
     first:  argmax_i min_{j != i} D_ij        the token whose nearest neighbour is farthest
     then:   argmax_i min_{s kept} D_is
 
-Knows nothing of the question.
+As in the authors' code (vbdi/divprune, ``LLaVA/llava/model/llava_arch.py``, ``DivPrune``), which works on the
+projector's output. Knows nothing of the question.
 """
 
 from __future__ import annotations
@@ -12,18 +13,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from grip_edge.calibration.policies.greedy import FarthestFirst
 from grip_edge.calibration.policies.interface import Evidence
-from grip_edge.calibration.policies.similarity import best_untaken, cosine, indices_of, row_of
+from grip_edge.calibration.policies.set_policy import SetPolicy
+from grip_edge.calibration.policies.similarity import cosine
 
 
-class DivPrune:
+class DivPrune(SetPolicy):
     name = "DivPrune"
+    rule = FarthestFirst
 
-    def select(self, evidence: Evidence, kept: int) -> Tensor:
+    def measures(self, evidence: Evidence) -> tuple[Tensor, Tensor]:
+        """Distance [R,N,N], and to the nearest neighbour [R,N]."""
         distance = 1 - cosine(evidence.visual, evidence.visual)
-        taken = torch.zeros(distance.shape[:2], dtype=torch.bool)
-        to_others = distance.diagonal_scatter(torch.full(taken.shape, torch.inf).to(distance), dim1=1, dim2=2)
-        to_kept = row_of(distance, best_untaken(to_others.amin(dim=-1), taken))
-        for _ in range(kept - 1):
-            to_kept = torch.minimum(to_kept, row_of(distance, best_untaken(to_kept, taken)))
-        return indices_of(taken)
+        itself = torch.eye(distance.shape[1], dtype=torch.bool)
+        return distance, distance.masked_fill(itself, torch.inf).amin(dim=-1)

@@ -5,9 +5,9 @@
     w   = 0.5 s_0 + 0.5 sum_t softmax(-H / 0.01)_t s_t,  min-max, 3x3 Gaussian on the grid (sigma 1, reflected), ^ power
     keep greedily the set of largest  sum_j w_j max_{u kept} (1 + cosine_uj) / 2      (facility location)
 
-The question is read in the language model's embedding space, as in the authors' code for models without CLIP's text
-tower, negation included (``negated=False`` turns it off). The share is the paper's 0.5, the power the code's 1. Not
-here: quotas per crop.
+As in the authors' code for models without CLIP's text tower (SJTU-DeepVisionLab/EADP, ``Qwen_vl/model/pruner.py``),
+which reads the question in the language model's embedding space, negation included (``negated=False`` turns it off).
+The share is the paper's 0.5 (that code: 0.2), the power the code's 1. Not here: quotas per crop.
 """
 
 from __future__ import annotations
@@ -16,31 +16,28 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from grip_edge.calibration.policies.greedy import WidestCover
 from grip_edge.calibration.policies.interface import Evidence
-from grip_edge.calibration.policies.similarity import (
-    best_untaken,
-    cosine,
-    indices_of,
-    min_max,
-    question_cosine,
-    row_of,
-)
+from grip_edge.calibration.policies.set_policy import SetPolicy
+from grip_edge.calibration.policies.similarity import cosine, min_max, places, question_cosine
 
 _TEMPERATURE = 0.01
 _GLOBAL_SHARE = 0.5
 _SIGMA = 1.0
 
 
-class Eadp:
+class Eadp(SetPolicy):
+    rule = WidestCover
+
     def __init__(self, token_share: float = 0.5, power: float = 1.0, negated: bool = True) -> None:
         self.name = "EADP" if negated else "EADP, plain relevance"
         self.token_share = token_share
         self.power = power
         self.sign = -1.0 if negated else 1.0
 
-    def select(self, evidence: Evidence, kept: int) -> Tensor:
-        similarity = (1 + cosine(evidence.visual, evidence.visual)) / 2
-        return widest_cover(self.weights(evidence), similarity, kept)
+    def measures(self, evidence: Evidence) -> tuple[Tensor, Tensor]:
+        """Weights [R,N] and similarity [R,N,N]."""
+        return self.weights(evidence), (1 + cosine(evidence.visual, evidence.visual)) / 2
 
     def weights(self, evidence: Evidence) -> Tensor:
         """What each token is worth covering, [R,N]."""
@@ -59,8 +56,7 @@ def token_votes(per_token: Tensor, mask: Tensor, share: float) -> Tensor:
     chances = (per_token / _TEMPERATURE).softmax(dim=1)
     entropy = torch.special.entr(chances).sum(dim=1).masked_fill(~mask, torch.inf)
     voters = (mask.sum(dim=-1, keepdim=True) * share).long().clamp(min=1)
-    rank = entropy.argsort(dim=-1, stable=True).argsort(dim=-1)
-    votes: Tensor = (-entropy / _TEMPERATURE).masked_fill(rank >= voters, -torch.inf).softmax(dim=-1)
+    votes: Tensor = (-entropy / _TEMPERATURE).masked_fill(places(-entropy) >= voters, -torch.inf).softmax(dim=-1)
     return votes
 
 
@@ -70,13 +66,3 @@ def smoothed(weights: Tensor, grid: tuple[int, int]) -> Tensor:
     window = torch.outer(line, line) / line.sum().square()
     image = F.pad(weights.unflatten(-1, grid)[:, None], (1, 1, 1, 1), mode="reflect")
     return F.conv2d(image, window[None, None]).flatten(1)
-
-
-def widest_cover(weights: Tensor, similarity: Tensor, kept: int) -> Tensor:
-    """Greedy weighted facility location: weights [R,N], similarity [R,N,N] -> [R,K]."""
-    covered = torch.zeros_like(weights)
-    taken = torch.zeros(weights.shape, dtype=torch.bool)
-    for _ in range(kept):
-        gains = ((similarity - covered[:, None]).clamp(min=0) @ weights[..., None])[..., 0]
-        covered = torch.maximum(covered, row_of(similarity, best_untaken(gains, taken)))
-    return indices_of(taken)

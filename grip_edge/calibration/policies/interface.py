@@ -1,19 +1,26 @@
-"""What every policy gets and gives: evidence in, indices of the kept tokens out.
+"""What every policy gets and gives: evidence in, one score per visual token out; the K best scored are kept.
 
-Two kinds exist. A score policy rates each token by itself and keeps the K best (``ScorePolicy``); the others build
-a set, where the worth of a token depends on those already taken, and implement ``select`` directly. Shapes: R
-questions, N visual tokens, K kept, T question tokens, Dv and D the widths before and after the projector.
+A policy that rates each token by itself scores it as it is. One that builds a set, where the worth of a token depends
+on those already taken, scores each token by when it was taken (``greedy``). So every policy, like every trained
+scorer, is the same function of the same inputs, with the budget as one of them, and can be exported as such.
+
+Shapes: R questions, N visual tokens, K kept, T question tokens, Dv and D the widths before and after the projector.
+Not here: which policy reads what (``grip_edge.policy_catalog``); policies inside the decoder (``in_decoder``).
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from grip_edge.calibration.selection import keep_best
+
+# Entries of a matrix of all pairs of tokens, over all questions that are scored at once: 32 MB in fp32.
+_PAIRS_AT_ONCE = 2**23
 
 
 @dataclass(frozen=True)
@@ -30,25 +37,31 @@ class Evidence:
     question_mask: Tensor
     grid: tuple[int, int]
 
+    def blocks(self, rows: int) -> Iterator[Evidence]:
+        """The same evidence, ``rows`` questions at a time."""
+        for start in range(0, len(self.features), rows):
+            part = slice(start, start + rows)
+            yield Evidence(
+                features=self.features[part],
+                visual=self.visual[part],
+                cls_attention=self.cls_attention[part],
+                question_embeds=self.question_embeds[part],
+                question_mask=self.question_mask[part],
+                grid=self.grid,
+            )
 
-class Policy(Protocol):
+
+class Policy(ABC):
     """``name`` stands in reports."""
 
     name: str
 
-    def select(self, evidence: Evidence, kept: int) -> Tensor:
-        """Indices of the ``kept`` tokens (1..N), int64 [R,K], ascending; ties go to the lower index."""
-        ...
-
-
-class ScorePolicy(ABC):
-    """A policy that rates tokens independently of each other."""
-
-    name: str
-
     @abstractmethod
-    def scores(self, evidence: Evidence, kept: int) -> Tensor:
-        """[R,N], higher is kept, knowing that ``kept`` tokens will be."""
+    def scores(self, evidence: Evidence, budget: Tensor) -> Tensor:
+        """[R,N], higher is kept, knowing that ``budget`` (int64 [1], 1..N) tokens will be."""
 
     def select(self, evidence: Evidence, kept: int) -> Tensor:
-        return keep_best(self.scores(evidence, kept), kept)
+        """Indices of the ``kept`` tokens (1..N), int64 [R,K], ascending; ties to the lower index, NaN last."""
+        budget = torch.tensor([kept])
+        rows = max(1, _PAIRS_AT_ONCE // evidence.features.shape[1] ** 2)
+        return torch.cat([keep_best(self.scores(block, budget), kept) for block in evidence.blocks(rows)])

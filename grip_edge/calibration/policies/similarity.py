@@ -1,4 +1,4 @@
-"""Measures that several policies share: cosine, min-max, and greedy choice without repetition."""
+"""Measures that several policies share: cosine, min-max and place in an order."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from torch import Tensor
 
 from grip_edge.calibration.policies.interface import Evidence
 
-_FLAT = 1e-6  # added above and below, as in CDPruner's code: a constant row becomes all ones
+# Added above and below, as in EADP's code (CDPruner's adds it above only): a constant row becomes all ones.
+_FLAT = 1e-6
 
 
 def cosine(left: Tensor, right: Tensor) -> Tensor:
-    """left [R,N,D], right [R,M,D] -> [R,N,M]."""
+    """left [R,N,D], right [R,M,D] -> [R,N,M]; 0 where a vector is 0."""
     return F.normalize(left, dim=-1) @ F.normalize(right, dim=-1).transpose(1, 2)
 
 
@@ -27,18 +28,8 @@ def min_max(scores: Tensor) -> Tensor:
     return (scores - low + _FLAT) / (high - low + _FLAT)
 
 
-def best_untaken(gains: Tensor, taken: Tensor) -> Tensor:
-    """gains [R,N], taken bool [R,N] -> [R,1], the first best token of each row, which is then marked in ``taken``."""
-    best = gains.masked_fill(taken, -torch.inf).argmax(dim=-1, keepdim=True)
-    taken.scatter_(1, best, True)
-    return best
-
-
-def indices_of(taken: Tensor) -> Tensor:
-    """taken bool [R,N] with K true in every row -> int64 [R,K], ascending."""
-    return taken.nonzero()[:, 1].view(len(taken), -1)
-
-
-def row_of(matrix: Tensor, index: Tensor) -> Tensor:
-    """matrix [R,N,M], index [R,1] -> [R,M]."""
-    return matrix.take_along_dim(index[..., None], dim=1)[:, 0]
+def places(scores: Tensor) -> Tensor:
+    """scores [R,M] -> int64 [R,M]: how many are better, counting equal ones of lower index (no sort, for ONNX)."""
+    index = torch.arange(scores.shape[1])
+    mine, others = scores[:, :, None], scores[:, None]
+    return ((others > mine) | ((others == mine) & (index < index[:, None]))).sum(dim=-1)

@@ -1,17 +1,18 @@
-"""Uniform stride: the tokens nearest to K evenly spaced places in raster order."""
+"""Uniform stride: the tokens in the middles of K equal stretches of the raster order."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from grip_edge.calibration.policies.interface import Evidence, ScorePolicy
+from grip_edge.calibration.policies.interface import Evidence, Policy
 
 
-class UniformStride(ScorePolicy):
+class UniformStride(Policy):
     name = "uniform stride"
 
-    def scores(self, evidence: Evidence, kept: int) -> Tensor:
-        rows, count = evidence.cls_attention.shape
-        places = ((torch.arange(kept) + 0.5) * count / kept).long()
-        return torch.zeros(count).index_fill(0, places, 1.0).expand(rows, -1)
+    def scores(self, evidence: Evidence, budget: Tensor) -> Tensor:
+        """1 for the tokens floor((k + 1/2) N / K), k = 0 .. K-1: differences of how many such lie before each token."""
+        rows, count = evidence.features.shape[:2]
+        places = (2 * budget * torch.arange(count + 1) + count - 1) // (2 * count)
+        return places.diff().float().expand(rows, -1)

@@ -1,6 +1,7 @@
 """CLIP's vision tower up to the layer whose features LLaVA reads; the layers behind it are never built.
 
-Pixels -> patches, CLS token in front, learned positions, pre-norm transformer; the output leaves CLS out.
+Pixels -> patches, CLS token in front, learned positions, pre-norm transformer; the output leaves CLS out. Policies that
+rank patches by what CLS attends to get that row of the last layer built, which is the second-last of CLIP in LLaVA.
 """
 
 from __future__ import annotations
@@ -33,16 +34,20 @@ class ClipConfig:
 
 
 class ClipTower(nn.Module):
-    def __init__(self, config: ClipConfig) -> None:
+    """``with_cls_attention``: gives the attention that CLS pays each patch too, [1,N], mean over heads."""
+
+    def __init__(self, config: ClipConfig, with_cls_attention: bool = False) -> None:
         super().__init__()
+        self.with_cls_attention = with_cls_attention
         self.embeddings = _Embeddings(config)
         self.pre_layrnorm = nn.LayerNorm(config.width, eps=config.norm_eps)  # spelt so in every checkpoint
         self.encoder = _Encoder(config)
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        """pixels [1,3,H,W] -> features [1,N,Dv]."""
-        tokens: Tensor = self.encoder(self.pre_layrnorm(self.embeddings(pixels)))
-        return tokens[:, 1:]
+    def forward(self, pixels: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """pixels [1,3,H,W] -> features [1,N,Dv], and cls_attention [1,N] if built with it."""
+        tokens, attention = self.encoder(self.pre_layrnorm(self.embeddings(pixels)), self.with_cls_attention)
+        features: Tensor = tokens[:, 1:]
+        return (features, attention) if self.with_cls_attention else features
 
 
 class _Embeddings(nn.Module):
@@ -63,10 +68,11 @@ class _Encoder(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(_Layer(config) for _ in range(config.layers))
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        for layer in self.layers:
-            tokens = layer(tokens)
-        return tokens
+    def forward(self, tokens: Tensor, with_cls_attention: bool) -> tuple[Tensor, Tensor | None]:
+        attention = None
+        for index, layer in enumerate(self.layers, start=1):
+            tokens, attention = layer(tokens, with_cls_attention and index == len(self.layers))
+        return tokens, attention
 
 
 class _Layer(nn.Module):
@@ -77,10 +83,10 @@ class _Layer(nn.Module):
         self.layer_norm2 = nn.LayerNorm(config.width, eps=config.norm_eps)
         self.mlp = _Mlp(config)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        tokens = tokens + self.self_attn(self.layer_norm1(tokens))
-        mixed: Tensor = self.mlp(self.layer_norm2(tokens))
-        return tokens + mixed
+    def forward(self, tokens: Tensor, with_cls_attention: bool) -> tuple[Tensor, Tensor | None]:
+        mixed, attention = self.self_attn(self.layer_norm1(tokens), with_cls_attention)
+        tokens = tokens + mixed
+        return tokens + self.mlp(self.layer_norm2(tokens)), attention
 
 
 class _Attention(nn.Module):
@@ -92,11 +98,16 @@ class _Attention(nn.Module):
         self.v_proj = nn.Linear(width, width)
         self.out_proj = nn.Linear(width, width)
 
-    def forward(self, tokens: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, with_cls_attention: bool) -> tuple[Tensor, Tensor | None]:
         query, key, value = (self._split(linear(tokens)) for linear in (self.q_proj, self.k_proj, self.v_proj))
         mixed = functional.scaled_dot_product_attention(query, key, value)
         out: Tensor = self.out_proj(mixed.transpose(1, 2).flatten(2))
-        return out
+        return out, self._cls_attention(query, key) if with_cls_attention else None
+
+    def _cls_attention(self, query: Tensor, key: Tensor) -> Tensor:
+        """Softmax row of the CLS query, mean over heads, patches only: [1,N]."""
+        rows: Tensor = (query[:, :, :1] * self.head_dim**-0.5 @ key.transpose(2, 3)).softmax(dim=-1)
+        return rows[:, :, 0, 1:].mean(dim=1)
 
     def _split(self, x: Tensor) -> Tensor:
         """[1,L,D] -> [1,heads,L,D/heads]."""

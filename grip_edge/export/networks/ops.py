@@ -1,6 +1,7 @@
 """Two operations that PyTorch lacks and ONNX has: a cache written in place, and the K best with K known at run time.
 
 Each has an eager form (for tests and reference), a shape rule (for torch.export) and its translation to standard ONNX.
+``TRANSLATIONS`` also holds the greedy choices (``greedy``).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from onnxscript.onnx_opset import opset24 as op
 from torch import Tensor
 
 from grip_edge.calibration.selection import keep_best as keep_best_eager
+from grip_edge.export.networks.greedy import GREEDY_TRANSLATIONS
 
 
 @torch.library.custom_op("grip_edge::write_cache", mutates_args=())
@@ -45,7 +47,9 @@ def _write_cache_onnx(cache: Any, new: Any, write_start: Any) -> Any:
 
 def _keep_best_onnx(scores: Any, budget: Any) -> Any:
     # TopK breaks ties in favour of the lower index; the second TopK, smallest first, puts the indices in raster order.
-    _, best = op.TopK(scores, budget, axis=-1, largest=1, sorted=1)
+    lowest: Any = op.Constant(value_float=float("-inf"))
+    ranked = op.Where(op.IsNaN(scores), op.CastLike(lowest, scores), scores)
+    _, best = op.TopK(ranked, budget, axis=-1, largest=1, sorted=1)
     ascending, _ = op.TopK(best, budget, axis=-1, largest=0, sorted=1)
     return ascending
 
@@ -53,4 +57,5 @@ def _keep_best_onnx(scores: Any, budget: Any) -> Any:
 TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.ops.grip_edge.write_cache.default: _write_cache_onnx,
     torch.ops.grip_edge.keep_best.default: _keep_best_onnx,
+    **GREEDY_TRANSLATIONS,
 }
