@@ -20,6 +20,7 @@ from transformers import AutoProcessor, LlavaForConditionalGeneration
 
 from grip_edge.calibration import matmul_attention
 from grip_edge.calibration.prompts import Prompts
+from grip_edge.calibration.quiet import no_loading_bars
 from grip_edge.errors import UserError
 
 __all__ = ["FrozenVlm", "Prompts"]
@@ -51,9 +52,10 @@ class FrozenVlm:
     ) -> FrozenVlm:
         """From a folder, or from the Hugging Face hub by its id."""
         try:
-            model: Any = LlavaForConditionalGeneration.from_pretrained(
-                folder, dtype=dtype, attn_implementation=matmul_attention.NAME
-            )
+            with no_loading_bars():
+                model: Any = LlavaForConditionalGeneration.from_pretrained(
+                    folder, dtype=dtype, attn_implementation=matmul_attention.NAME
+                )
             processor = AutoProcessor.from_pretrained(folder)
         except (OSError, ValueError) as error:
             raise UserError(

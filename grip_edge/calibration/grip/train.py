@@ -31,19 +31,19 @@ class GripSettings:
 
 def train_grip(setup: Setup, settings: GripSettings) -> tuple[GripScorer, GripScorer]:
     """The warmed-up scorer and the finished one, in evaluation mode."""
-    scorer = new_scorer(setup.vlm, settings.scorer, setup.seed).to(setup.workers.device)
+    config = new_config(setup.vlm, settings.scorer)
+    torch.manual_seed(setup.seed)
+    scorer = GripScorer(config).to(setup.workers.device)
     warm_up(setup, scorer, settings.warmup)
     warmed = copy.deepcopy(scorer)
     grpo(setup, scorer, settings.grpo)
     return warmed.eval(), scorer.eval()
 
 
-def new_scorer(vlm: FrozenVlm, shape: Mapping[str, Any], seed: int) -> GripScorer:
-    """Fresh weights; ``shape`` overrides the fields of ``ScorerConfig`` that the model does not decide."""
+def new_config(vlm: FrozenVlm, shape: Mapping[str, Any]) -> ScorerConfig:
+    """``shape`` overrides the fields that the model does not decide."""
     decided = {"vision_width": vlm.vision_width, "text_width": vlm.text_width, "grid": vlm.grid}
     try:
-        config = dacite.from_dict(ScorerConfig, {**shape, **decided}, dacite.Config(strict=True, cast=[tuple]))
+        return dacite.from_dict(ScorerConfig, {**shape, **decided}, dacite.Config(strict=True, cast=[tuple]))
     except dacite.DaciteError as error:
-        raise UserError(f"grip.scorer: {error}; its fields are those of ScorerConfig.") from None
-    torch.manual_seed(seed)
-    return GripScorer(config)
+        raise UserError(f"Settings: grip.scorer: {error}.") from None

@@ -55,4 +55,4 @@ def new_config(vlm: FrozenVlm, shape: Mapping[str, Any]) -> TprlConfig:
     try:
         return dacite.from_dict(TprlConfig, {**shape, **decided}, dacite.Config(strict=True, cast=[tuple]))
     except dacite.DaciteError as error:
-        raise UserError(f"tprl.scorer: {error}; its fields are those of TprlConfig.") from None
+        raise UserError(f"Settings: tprl.scorer: {error}.") from None

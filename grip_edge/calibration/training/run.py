@@ -22,7 +22,7 @@ import torch
 from grip_edge.calibration.data import open_training_data
 from grip_edge.calibration.data.jsonl import JsonlData
 from grip_edge.calibration.frozen_vlm import FrozenVlm
-from grip_edge.calibration.grip.train import train_grip
+from grip_edge.calibration.grip import train as grip
 from grip_edge.calibration.scorer import GripScorer
 from grip_edge.calibration.scorer_files import (
     GRIP_METHOD,
@@ -33,8 +33,8 @@ from grip_edge.calibration.scorer_files import (
     save_scorer,
 )
 from grip_edge.calibration.scorer_interface import Scorer
+from grip_edge.calibration.tprl import train as tprl
 from grip_edge.calibration.tprl.network import TprlScorer
-from grip_edge.calibration.tprl.train import train_tprl
 from grip_edge.calibration.training.batches import BatchSource
 from grip_edge.calibration.training.cached_vlm import CachedVlm
 from grip_edge.calibration.training.settings import TrainSettings
@@ -77,18 +77,19 @@ class TrainRequest:
 def run_training(request: TrainRequest, say: Callable[[str], None]) -> ScorerCard:
     """Trains and writes the scorer; ``say`` gets what is being done. KeyboardInterrupt leaves a resumable state."""
     check_free(request.out, request.force)
+    check_work(request)
     checkpoint = checkpoint_of(request.model)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
     workers = Workers.launched(request.cpu)
     if workers.device.type == "cuda":
         torch.use_deterministic_algorithms(True, warn_only=True)
-    if workers.is_main:
-        open_work(request)
-    workers.wait()
     started = time.perf_counter()
     say(f"Loading {request.model}")
     vlm = FrozenVlm.load(checkpoint, _DTYPES[request.settings.precision], workers.device)
     setup, validation = prepare(request, vlm, workers)
+    if workers.is_main:
+        open_work(request)
+    workers.wait()
     method, scorer, settings = _train(setup, request.settings)
     if workers.is_main:
         say("Measuring on validation data")
@@ -112,24 +113,29 @@ def checkpoint_of(model: str) -> Path | str:
     return model if is_hub_id else find_model(model)
 
 
-def open_work(request: TrainRequest) -> None:
-    """Makes the work folder, or checks that it holds this very run when that is to be continued."""
+def check_work(request: TrainRequest) -> None:
+    """UserError if the work folder holds something else than what is asked for; writes nothing."""
     work, path = request.work_folder, request.work_folder / RUN_NAME
-    known = path.is_file()
     if request.resume:
-        if not known:
+        if not path.is_file():
             raise UserError(f"There is nothing to resume in '{work}': it holds no {RUN_NAME}; leave out --resume.")
         _check_same(json.loads(path.read_text(encoding="utf-8")), request.record(), work)
-        return
-    if known and not request.force:
+    elif path.is_file() and not request.force:
         raise UserError(f"'{work}' holds a run already; continue it with --resume, or start over with --force.")
-    if not known and work.exists() and (work.is_file() or any(work.iterdir())):
+    elif not path.is_file() and work.exists() and (work.is_file() or any(work.iterdir())):
         raise UserError(f"'{work}' exists and is no work folder of a training; choose another --work.")
+
+
+def open_work(request: TrainRequest) -> None:
+    """Makes the work folder, without what an earlier run left there (but with its cache), unless that is resumed."""
+    work = request.work_folder
+    if request.resume:
+        return
     try:
         work.mkdir(parents=True, exist_ok=True)
         for old in [entry for entry in work.iterdir() if entry.name != _CACHE_NAME]:
             shutil.rmtree(old) if old.is_dir() else old.unlink()
-        path.write_text(json.dumps(request.record(), indent=2) + "\n", encoding="utf-8")
+        (work / RUN_NAME).write_text(json.dumps(request.record(), indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise UserError(f"Cannot write to '{work}' ({error.strerror}); choose another --work.") from None
 
@@ -152,7 +158,12 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def prepare(request: TrainRequest, vlm: FrozenVlm, workers: Workers) -> tuple[Setup, Validation]:
+    """Everything that can be refused is refused here, before anything is written."""
     settings = request.settings
+    if settings.method == "tprl":
+        tprl.new_config(vlm, settings.tprl.scorer)
+    else:
+        grip.new_config(vlm, settings.grip.scorer)
     train, held_out = open_training_data(request.data, vlm.image_side_px, settings.questions_per_image)
     store = None
     if isinstance(train, JsonlData) and settings.cache_bytes > 0:
@@ -166,8 +177,8 @@ def prepare(request: TrainRequest, vlm: FrozenVlm, workers: Workers) -> tuple[Se
 def _train(setup: Setup, settings: TrainSettings) -> tuple[str, GripScorer | TprlScorer, dict[str, Any]]:
     """The method's name on cards, the scorer, and the settings that made it."""
     if settings.method == "tprl":
-        return TPRL_METHOD, train_tprl(setup, settings.tprl), dataclasses.asdict(settings.tprl)
-    return GRIP_METHOD, train_grip(setup, settings.grip)[1], dataclasses.asdict(settings.grip)
+        return TPRL_METHOD, tprl.train_tprl(setup, settings.tprl), dataclasses.asdict(settings.tprl)
+    return GRIP_METHOD, grip.train_grip(setup, settings.grip)[1], dataclasses.asdict(settings.grip)
 
 
 def _accuracy(validation: Validation, scorer: Scorer, method: str) -> list[dict[str, Any]]:

@@ -17,6 +17,8 @@ from typing import Any
 import dacite
 
 from grip_edge.calibration.grip.train import GripSettings
+from grip_edge.calibration.scorer import ScorerConfig
+from grip_edge.calibration.tprl.network import TprlConfig
 from grip_edge.calibration.tprl.train import TprlSettings
 from grip_edge.calibration.training.validation import ValidationSettings
 from grip_edge.errors import UserError
@@ -24,8 +26,9 @@ from grip_edge.errors import UserError
 METHODS = ("grip", "tprl")
 PRECISIONS = ("bf16", "fp16", "fp32")
 
-# Fields of a free form, checked by whoever reads them.
-_OPEN_KEYS = ("grip.scorer", "tprl.scorer")
+# Groups that are empty by default: the fields of these classes that the model does not decide.
+_SHAPES = {"grip.scorer": ScorerConfig, "tprl.scorer": TprlConfig}
+_DECIDED = {"vision_width", "text_width", "grid"}
 
 
 @dataclass(frozen=True)
@@ -100,12 +103,17 @@ def _merge(values: dict[str, Any], changes: Mapping[str, Any], prefix: str) -> N
     """Puts ``changes`` into ``values``, group by group; UserError names a key that is not there."""
     for key, value in changes.items():
         path = f"{prefix}{key}"
-        is_open = prefix.rstrip(".") in _OPEN_KEYS
-        if key not in values and not is_open:
-            raise UserError(f"There is no setting '{path}'; expected one of {', '.join(sorted(values))}.")
+        known = _known(values, prefix.rstrip("."))
+        if key not in known:
+            raise UserError(f"There is no setting '{path}'; expected one of {', '.join(sorted(known))}.")
         if isinstance(values.get(key), dict):
             if not isinstance(value, Mapping):
                 raise UserError(f"Setting '{path}' is a group of settings, not a value; got {value!r}.")
             _merge(values[key], value, f"{path}.")
         else:
             values[key] = value
+
+
+def _known(values: Mapping[str, Any], group: str) -> set[str]:
+    shape = _SHAPES.get(group)
+    return set(values) if shape is None else {field.name for field in dataclasses.fields(shape)} - _DECIDED

@@ -20,7 +20,6 @@ class TensorStore:
     """``limit_bytes`` is what this process may make the folder grow to."""
 
     def __init__(self, folder: Path, limit_bytes: int) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._free_bytes = limit_bytes - sum(file.stat().st_size for file in folder.glob("*/*.safetensors"))
 
@@ -36,9 +35,9 @@ class TensorStore:
         if size_bytes > self._free_bytes:
             return
         path = self._path(key)
-        path.parent.mkdir(exist_ok=True)
         partial = path.with_suffix(f".partial-{os.getpid()}")
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             save_file({_NAME: tensor.detach().cpu().contiguous()}, partial)
             os.replace(partial, path)
         except OSError:  # a full disk costs speed, not the run
