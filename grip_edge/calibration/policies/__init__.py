@@ -12,8 +12,11 @@ from grip_edge.calibration.policies.cdpruner import CdPruner
 from grip_edge.calibration.policies.cls_attention import ClsAttention
 from grip_edge.calibration.policies.divprune import DivPrune
 from grip_edge.calibration.policies.eadp import Eadp
+from grip_edge.calibration.policies.fastv import FastV
 from grip_edge.calibration.policies.grip import Grip
+from grip_edge.calibration.policies.in_decoder import InDecoderPolicy
 from grip_edge.calibration.policies.interface import Evidence, Policy
+from grip_edge.calibration.policies.pyramiddrop import PyramidDrop
 from grip_edge.calibration.policies.random import Random
 from grip_edge.calibration.policies.uniform import UniformStride
 from grip_edge.calibration.policies.visionzip import VisionZip
@@ -29,15 +32,21 @@ POLICIES: dict[str, Callable[[], Policy]] = {
     "eadp": Eadp,
 }
 
+IN_DECODER_POLICIES: dict[str, Callable[[], InDecoderPolicy]] = {"fastv": FastV, "pyramiddrop": PyramidDrop}
+
 __all__ = [
+    "IN_DECODER_POLICIES",
     "POLICIES",
     "CdPruner",
     "ClsAttention",
     "DivPrune",
     "Eadp",
     "Evidence",
+    "FastV",
     "Grip",
+    "InDecoderPolicy",
     "Policy",
+    "PyramidDrop",
     "Random",
     "UniformStride",
     "VisionZip",

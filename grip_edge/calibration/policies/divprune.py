@@ -26,5 +26,5 @@ class DivPrune(SetPolicy):
     def measures(self, evidence: Evidence) -> tuple[Tensor, Tensor]:
         """Distance [R,N,N], and to the nearest neighbour [R,N]."""
         distance = 1 - cosine(evidence.visual, evidence.visual)
-        itself = torch.eye(distance.shape[1], dtype=torch.bool)
+        itself = torch.eye(distance.shape[1], dtype=torch.bool, device=distance.device)
         return distance, distance.masked_fill(itself, torch.inf).amin(dim=-1)

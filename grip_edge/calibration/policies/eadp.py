@@ -62,7 +62,9 @@ def token_votes(per_token: Tensor, mask: Tensor, share: float) -> Tensor:
 
 def smoothed(weights: Tensor, grid: tuple[int, int]) -> Tensor:
     """3x3 Gaussian over the grid, reflected at the border; [R,N] -> [R,N]."""
-    line = torch.exp(-torch.tensor([-1.0, 0.0, 1.0], dtype=weights.dtype).square() / (2 * _SIGMA**2))
+    line = torch.exp(
+        -weights.new_tensor([-1.0, 0.0, 1.0]).square() / (2 * _SIGMA**2)
+    )
     window = torch.outer(line, line) / line.sum().square()
     image = F.pad(weights.unflatten(-1, grid)[:, None], (1, 1, 1, 1), mode="reflect")
     return F.conv2d(image, window[None, None]).flatten(1)

@@ -62,6 +62,6 @@ class Policy(ABC):
 
     def select(self, evidence: Evidence, kept: int) -> Tensor:
         """Indices of the ``kept`` tokens (1..N), int64 [R,K], ascending; ties to the lower index, NaN last."""
-        budget = torch.tensor([kept])
+        budget = torch.tensor([kept], device=evidence.features.device)
         rows = max(1, _PAIRS_AT_ONCE // evidence.features.shape[1] ** 2)
         return torch.cat([keep_best(self.scores(block, budget), kept) for block in evidence.blocks(rows)])

@@ -19,4 +19,4 @@ class Random(Policy):
         self.generator = torch.Generator().manual_seed(seed)
 
     def scores(self, evidence: Evidence, budget: Tensor) -> Tensor:
-        return torch.rand(evidence.features.shape[:2], generator=self.generator)
+        return torch.rand(evidence.features.shape[:2], generator=self.generator).to(evidence.features.device)

@@ -30,6 +30,6 @@ def min_max(scores: Tensor) -> Tensor:
 
 def places(scores: Tensor) -> Tensor:
     """scores [R,M] -> int64 [R,M]: how many are better, counting equal ones of lower index (no sort, for ONNX)."""
-    index = torch.arange(scores.shape[1])
+    index = torch.arange(scores.shape[1], device=scores.device)
     mine, others = scores[:, :, None], scores[:, None]
     return ((others > mine) | ((others == mine) & (index < index[:, None]))).sum(dim=-1)
