@@ -17,7 +17,13 @@ ALLOWED = {
     "core": set(),
     "runtime": set(),
     "calibration": set(),
-    "export": {"calibration.policies", "calibration.scorer", "calibration.scorer_files", "calibration.selection"},
+    "export": {
+        "calibration.policies",
+        "calibration.scorer",
+        "calibration.scorer_files",
+        "calibration.scorer_interface",
+        "calibration.selection",
+    },
 }
 HEAVY = {"torch", "transformers", "onnx", "onnx_ir", "onnxscript", "safetensors"}
 
