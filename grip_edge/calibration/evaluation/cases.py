@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from grip_edge.budget import Budget
-from grip_edge.errors import UserError
 
 UNPRUNED = "unpruned"
 FULL_BUDGET = "1.0"
@@ -21,15 +21,19 @@ class Case:
     run: int = 0
 
 
-def case_grid(policies: dict[str, int], budgets: tuple[str, ...], visual_tokens: int) -> tuple[Case, ...]:
-    """``policies`` maps names to numbers of runs; the unpruned model comes first; equal budgets are one."""
+def pruning_budgets(budgets: Sequence[str], visual_tokens: int) -> dict[int, str]:
+    """Tokens to keep -> the budget as first written. Keeping all is left out: that is the unpruned model."""
     written: dict[int, str] = {}
     for budget in budgets:
         written.setdefault(Budget.of(budget).kept_tokens(visual_tokens), str(Budget.of(budget)))
-    written.pop(visual_tokens, None)  # every policy keeps all tokens then: that is the unpruned model
-    if policies and not written:
-        raise UserError(f"--budgets {','.join(budgets)} prunes nothing; give at least one budget below 1.0.")
+    written.pop(visual_tokens, None)
+    return written
+
+
+def case_grid(runs: dict[str, int], budgets: Sequence[str], visual_tokens: int) -> tuple[Case, ...]:
+    """The unpruned model, then every policy at every budget; ``runs`` maps policies to numbers of training runs."""
     cases = [Case(UNPRUNED, FULL_BUDGET, visual_tokens)]
-    for policy, runs in policies.items():
-        cases += [Case(policy, budget, kept, run) for kept, budget in written.items() for run in range(runs)]
+    for policy, count in runs.items():
+        for kept, budget in pruning_budgets(budgets, visual_tokens).items():
+            cases += [Case(policy, budget, kept, run) for run in range(count)]
     return tuple(cases)

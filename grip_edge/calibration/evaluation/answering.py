@@ -1,0 +1,64 @@
+"""Answers of the frozen model in PyTorch, for every policy and budget, on the same questions of the same images.
+
+An image is encoded once. All selections that keep equally many tokens go through the language model together.
+
+Not here: which policies (``contestants``), scores (``scoring``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from grip_edge.calibration.data import AskedImages
+from grip_edge.calibration.evaluation.cases import UNPRUNED, Case
+from grip_edge.calibration.evaluation.contestants import Contestant
+from grip_edge.calibration.frozen_vlm import FrozenVlm
+from grip_edge.calibration.policies.interface import Evidence
+from grip_edge.calibration.selection import gather_tokens
+
+
+class TorchAnswerer:
+    """``cases`` are the unpruned model and contestants at budgets; ``new_tokens`` is the longest answer."""
+
+    def __init__(
+        self, vlm: FrozenVlm, contestants: Sequence[Contestant], cases: Sequence[Case], new_tokens: int
+    ) -> None:
+        self.cases = tuple(cases)
+        self._vlm = vlm
+        self._contestants = {contestant.name: contestant for contestant in contestants}
+        self._new_tokens = new_tokens
+
+    @torch.no_grad()
+    def answers(self, asked: AskedImages, first_image: int) -> list[tuple[str, ...]]:
+        """One row per case; ``first_image`` is the number of the first of these images in the data."""
+        vlm = self._vlm
+        features, cls_attention = vlm.features_and_cls_attention(vlm.pixels(asked.images))
+        prompts = vlm.prompts([question.text for question in asked.questions])
+        rows = torch.tensor(asked.image_of, device=features.device)
+        visual = vlm.visual_embeds(features)[rows]
+        evidence = Evidence(
+            features=features[rows].float(),
+            visual=visual.float(),
+            cls_attention=cls_attention[rows],
+            question_embeds=vlm.question_embeds(prompts).float(),
+            question_mask=prompts.question_mask,
+            grid=vlm.grid,
+        )
+        found: dict[Case, tuple[str, ...]] = {}
+        for kept_tokens in dict.fromkeys(case.kept_tokens for case in self.cases):
+            cases = [case for case in self.cases if case.kept_tokens == kept_tokens]
+            kept = torch.cat([self._keep(case, evidence, visual, first_image) for case in cases])
+            texts = vlm.answers(kept, prompts.rows(list(range(len(prompts))) * len(cases)), self._new_tokens)
+            for index, case in enumerate(cases):
+                found[case] = tuple(texts[index * len(prompts) : (index + 1) * len(prompts)])
+        return [found[case] for case in self.cases]
+
+    def _keep(self, case: Case, evidence: Evidence, visual: Tensor, first_image: int) -> Tensor:
+        """[R,K,D]."""
+        if case.policy == UNPRUNED:
+            return visual
+        policy = self._contestants[case.policy].policy(case.run, first_image)
+        return gather_tokens(visual, policy.select(evidence, case.kept_tokens))

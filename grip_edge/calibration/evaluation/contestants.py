@@ -1,0 +1,104 @@
+"""Who takes part in an evaluation: from the names that a user writes to policies.
+
+random,uniform,cls       heuristics, by the names of ``HEURISTICS``, separated by commas
+grip                     the trained scorer that comes with the model
+NAME=DIR[,DIR...]        a trained scorer, or several training runs of one, under a name of the user's choice
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from grip_edge.calibration.evaluation.cases import UNPRUNED
+from grip_edge.calibration.frozen_vlm import FrozenVlm
+from grip_edge.calibration.policies import POLICIES, Grip, Policy, Random
+from grip_edge.calibration.scorer_files import load_scorer
+from grip_edge.errors import UserError
+
+SHIPPED = "grip"
+
+# Makes the policy for one batch of images. A policy that draws is seeded by the batch: resumed runs then equal whole
+# ones. The others are made once.
+MakePolicy = Callable[[int], Policy]
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """``title`` is the policy's name in full. ``scorers`` are the folders of a learned policy's runs, else empty."""
+
+    name: str
+    title: str
+    makers: tuple[MakePolicy, ...]
+    scorers: tuple[Path, ...] = ()
+
+    @property
+    def runs(self) -> int:
+        return len(self.makers)
+
+    def policy(self, run: int, seed: int) -> Policy:
+        return self.makers[run](seed)
+
+
+def parse_policies(values: Sequence[str], shipped: Path | None) -> dict[str, tuple[Path, ...]]:
+    """Name -> folders of scorers (none for a heuristic). ``shipped`` is the scorer that comes with the model."""
+    found: dict[str, tuple[Path, ...]] = {}
+    for value in values:
+        name, given, folders = value.partition("=")
+        if given and "," in name:
+            raise UserError(f"--policies {value}: give 'NAME=DIR,DIR' a --policies of its own.")
+        if given:
+            names = {name.strip(): tuple(Path(folder) for folder in folders.split(",") if folder)}
+        else:
+            names = {part.strip(): _heuristic_or_shipped(part.strip(), shipped) for part in value.split(",")}
+        for key, scorers in names.items():
+            if key in found or key == UNPRUNED:
+                raise UserError(f"--policies names '{key}' twice; the unpruned model always takes part.")
+            if given and not (key and scorers):
+                raise UserError(f"--policies {value}: expected NAME=DIR, or NAME=DIR,DIR,DIR for several runs.")
+            found[key] = scorers
+    return found
+
+
+def _heuristic_or_shipped(name: str, shipped: Path | None) -> tuple[Path, ...]:
+    if name in POLICIES:
+        return ()
+    if name == SHIPPED and shipped is not None:
+        return (shipped,)
+    hint = "" if name != SHIPPED else "; no trained scorer comes with this model"
+    raise UserError(
+        f"There is no policy '{name}'{hint}. Expected one of {', '.join(POLICIES)}, or a trained scorer as NAME=DIR."
+    )
+
+
+def make_contestants(policies: dict[str, tuple[Path, ...]], vlm: FrozenVlm) -> list[Contestant]:
+    """Loads the scorers; a UserError names one that was trained for another model."""
+    return [_learned(name, folders, vlm) if folders else _untrained(name) for name, folders in policies.items()]
+
+
+def _untrained(name: str) -> Contestant:
+    policy = POLICIES[name]()
+    make: MakePolicy = Random if isinstance(policy, Random) else _always(policy)
+    return Contestant(name, policy.name, (make,))
+
+
+def _always(policy: Policy) -> MakePolicy:
+    return lambda seed: policy
+
+
+def _learned(name: str, folders: tuple[Path, ...], vlm: FrozenVlm) -> Contestant:
+    makers: list[MakePolicy] = []
+    title = name
+    for folder in folders:
+        scorer, card = load_scorer(folder)
+        config = card.config
+        found = (config.vision_width, config.text_width, config.grid)
+        if found != (vlm.vision_width, vlm.text_width, vlm.grid):
+            raise UserError(
+                f"The scorer in '{folder}' is made for widths {found[0]} and {found[1]} and a grid of {found[2]}; this "
+                f"model has {vlm.vision_width}, {vlm.text_width} and {vlm.grid}. Give the scorer trained on this model."
+            )
+        title = card.method
+        makers.append(_always(Grip(scorer, title)))
+    return Contestant(name, title, tuple(makers), folders)
