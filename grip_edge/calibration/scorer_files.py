@@ -27,6 +27,8 @@ CARD_NAME = "scorer.json"
 GRIP_METHOD = "GRIP"
 TPRL_METHOD = "TPRL"
 
+TrainedScorer = GripScorer | TprlScorer
+
 
 @dataclass(frozen=True)
 class ScorerCard:
@@ -37,7 +39,7 @@ class ScorerCard:
     training: dict[str, Any] = field(default_factory=dict)
 
 
-def save_scorer(folder: Path, scorer: GripScorer | TprlScorer, card: ScorerCard, force: bool = True) -> None:
+def save_scorer(folder: Path, scorer: TrainedScorer, card: ScorerCard, force: bool = True) -> None:
     """Writes both files or none; what is in the folder's place is replaced, unless ``force`` is off."""
     check_free(folder, force)
     partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
@@ -67,7 +69,7 @@ def check_free(folder: Path, force: bool) -> None:
         raise UserError(f"'{folder}' is not a scorer's folder, so --force does not replace it; choose another --out.")
 
 
-def load_scorer(folder: Path) -> tuple[GripScorer | TprlScorer, ScorerCard]:
+def load_scorer(folder: Path) -> tuple[TrainedScorer, ScorerCard]:
     """The scorer in fp32, in evaluation mode; UserError says what is missing or does not fit."""
     for name in (CARD_NAME, WEIGHTS_NAME):
         if not (folder / name).is_file():
@@ -82,14 +84,14 @@ def load_scorer(folder: Path) -> tuple[GripScorer | TprlScorer, ScorerCard]:
     return scorer.eval(), card
 
 
-def _network(data: Any) -> tuple[GripScorer | TprlScorer, ScorerCard]:
+def _network(data: Any) -> tuple[TrainedScorer, ScorerCard]:
     if not isinstance(data, dict):
         raise ValueError(f"{CARD_NAME} is no JSON object")
     strict = dacite.Config(strict=True, cast=[tuple])
     shape, rest = data.get("config"), {key: value for key, value in data.items() if key != "config"}
     if not isinstance(shape, dict):
         raise ValueError(f"{CARD_NAME} has no config")
-    scorer: GripScorer | TprlScorer
+    scorer: TrainedScorer
     if data.get("method") == TPRL_METHOD:
         scorer = TprlScorer(dacite.from_dict(TprlConfig, shape, strict))
     else:

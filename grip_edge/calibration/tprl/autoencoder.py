@@ -21,7 +21,7 @@ _STAGE = 31
 @dataclass(frozen=True)
 class AutoencoderSettings:
     loop: LoopSettings = LoopSettings(steps=300, learning_rate=2e-3, warmup_steps=30)
-    images: int = 16
+    images: int = 6
 
 
 class TokenDecoder(nn.Sequential):

@@ -23,18 +23,17 @@ from grip_edge.calibration.data import open_training_data
 from grip_edge.calibration.data.jsonl import JsonlData
 from grip_edge.calibration.frozen_vlm import FrozenVlm
 from grip_edge.calibration.grip import train as grip
-from grip_edge.calibration.scorer import GripScorer
 from grip_edge.calibration.scorer_files import (
     GRIP_METHOD,
     TPRL_METHOD,
     ScorerCard,
+    TrainedScorer,
     check_free,
     load_scorer,
     save_scorer,
 )
 from grip_edge.calibration.scorer_interface import Scorer
 from grip_edge.calibration.tprl import train as tprl
-from grip_edge.calibration.tprl.network import TprlScorer
 from grip_edge.calibration.training.batches import BatchSource
 from grip_edge.calibration.training.cached_vlm import CachedVlm
 from grip_edge.calibration.training.settings import TrainSettings
@@ -174,7 +173,7 @@ def prepare(request: TrainRequest, vlm: FrozenVlm, workers: Workers) -> tuple[Se
     return Setup(source, request.work_folder, settings.seed, workers, validation), validation
 
 
-def _train(setup: Setup, settings: TrainSettings) -> tuple[str, GripScorer | TprlScorer, dict[str, Any]]:
+def _train(setup: Setup, settings: TrainSettings) -> tuple[str, TrainedScorer, dict[str, Any]]:
     """The method's name on cards, the scorer, and the settings that made it."""
     if settings.method == "tprl":
         return TPRL_METHOD, tprl.train_tprl(setup, settings.tprl), dataclasses.asdict(settings.tprl)
