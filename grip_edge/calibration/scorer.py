@@ -2,8 +2,8 @@
 
 Inputs are the vision features before the projector, the question's token embeddings and the number of tokens to
 keep. Features are standardised per dimension over the image (Cen-Prune, supplement: raw features of some towers are
-nearly collinear), projected to a small width, given a 2-D position, and read together with the question by one or
-two bidirectional transformer layers. The budget enters as a token of its own (log of the keep ratio).
+nearly collinear), projected to a small width and given a 2-D position; words and visual tokens then read each other.
+The budget enters as a word of its own (log of the keep ratio).
 
 GRIP-VLM's internals are not public beyond its abstract; this network follows its documented relatives (docs/log.md).
 Not here: training (``warmup``, ``grpo``), the choice of tokens (``selection``), files (``scorer_files``).
@@ -27,10 +27,13 @@ class ScorerConfig:
     vision_width: int
     text_width: int
     grid: tuple[int, int]
-    width: int = 64
-    layers: int = 2
+    width: int = 48
+    rounds: int = 1
     heads: int = 4
     mlp_ratio: int = 2
+    sees_question: bool = True
+    sees_budget: bool = True
+    """What is not seen is replaced by nothing: the ablations of docs/benchmarks.md."""
 
     def __post_init__(self) -> None:
         if self.width % self.heads:
@@ -41,33 +44,50 @@ class ScorerConfig:
         return self.grid[0] * self.grid[1]
 
 
-class _Layer(nn.Module):
-    """Pre-norm transformer layer over all tokens in both directions."""
+class _Round(nn.Module):
+    """The words read the picture, then the picture reads the words: pre-norm cross-attention both ways, then an MLP.
+
+    Attention among the N visual tokens themselves would cost N * N; this costs 2 * N * T, and what visual tokens need
+    of each other (an extreme, a duplicate) reaches them through the words.
+    """
 
     def __init__(self, width: int, heads: int, mlp_ratio: int) -> None:
         super().__init__()
         self.heads = heads
-        self.norm_attention = nn.LayerNorm(width)
+        self.norm_visual = nn.LayerNorm(width)
+        self.norm_words = nn.LayerNorm(width)
+        self.norm_told_words = nn.LayerNorm(width)
         self.norm_mlp = nn.LayerNorm(width)
-        self.query = nn.Linear(width, width)
-        self.key = nn.Linear(width, width)
-        self.value = nn.Linear(width, width)
-        self.out = nn.Linear(width, width)
+        self.from_visual = nn.Linear(width, 3 * width)
+        """Key and value for the words, query to the words."""
+        self.word_query = nn.Linear(width, width)
+        self.word_out = nn.Linear(width, width)
+        self.word_key_value = nn.Linear(width, 2 * width)
+        self.visual_out = nn.Linear(width, width)
         self.up = nn.Linear(width, width * mlp_ratio)
         self.down = nn.Linear(width * mlp_ratio, width)
 
-    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """x [B,L,D], mask bool [B,1,1,L] (False: padding) -> [B,L,D]."""
-        normed = self.norm_attention(x)
-        query, key, value = (self._split(linear(normed)) for linear in (self.query, self.key, self.value))
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        x = x + self.out(mixed.transpose(1, 2).flatten(2))
-        out: Tensor = x + self.down(F.gelu(self.up(self.norm_mlp(x))))
-        return out
+    def forward(self, visual: Tensor, words: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        """visual [B,N,D], words [B,T,D], mask bool [B,1,1,T] (False: padding) -> both, told of each other."""
+        key, value, visual_query = self._heads(self.from_visual(self.norm_visual(visual)), 3)
+        (word_query,) = self._heads(self.word_query(self.norm_words(words)), 1)
+        words = words + self.word_out(_joined(F.scaled_dot_product_attention(word_query, key, value)))
+        key, value = self._heads(self.word_key_value(self.norm_told_words(words)), 2)
+        mixed = F.scaled_dot_product_attention(visual_query, key, value, attn_mask=mask)
+        visual = visual + self.visual_out(_joined(mixed))
+        visual = visual + self.down(F.gelu(self.up(self.norm_mlp(visual))))
+        return visual, words
 
-    def _split(self, x: Tensor) -> Tensor:
-        """[B,L,D] -> [B,heads,L,D/heads]."""
-        return torch.unflatten(x, -1, (self.heads, x.shape[-1] // self.heads)).transpose(1, 2)
+    def _heads(self, x: Tensor, parts: int) -> tuple[Tensor, ...]:
+        """[B,L,parts*D] -> ``parts`` of [B,heads,L,D/heads]."""
+        width = x.shape[-1] // parts
+        split = (torch.unflatten(part, -1, (self.heads, width // self.heads)) for part in x.chunk(parts, dim=-1))
+        return tuple(part.transpose(1, 2) for part in split)
+
+
+def _joined(x: Tensor) -> Tensor:
+    """[B,heads,L,D/heads] -> [B,L,D]."""
+    return x.transpose(1, 2).flatten(2)
 
 
 class GripScorer(nn.Module):
@@ -76,13 +96,14 @@ class GripScorer(nn.Module):
         self.config = config
         width = config.width
         self.from_vision = nn.Linear(config.vision_width, width)
-        self.from_text = nn.Linear(config.text_width, width)
-        self.text_norm = nn.LayerNorm(config.text_width)
         self.row = nn.Parameter(0.02 * torch.randn(config.grid[0], width))
         self.column = nn.Parameter(0.02 * torch.randn(config.grid[1], width))
-        self.kind = nn.Parameter(0.02 * torch.randn(3, width))
-        self.from_budget = nn.Sequential(nn.Linear(1, width), nn.GELU(), nn.Linear(width, width))
-        self.layers = nn.ModuleList(_Layer(width, config.heads, config.mlp_ratio) for _ in range(config.layers))
+        self.word = nn.Parameter(0.02 * torch.randn(width))
+        """A word that is always there: the budget's, and the only one where the question is not seen."""
+        self.text_norm = nn.LayerNorm(config.text_width)
+        self.from_text = nn.Linear(config.text_width, width)
+        self.from_budget = nn.Linear(1, width)
+        self.rounds = nn.ModuleList(_Round(width, config.heads, config.mlp_ratio) for _ in range(config.rounds))
         self.norm = nn.LayerNorm(width)
         self.to_score = nn.Linear(width, 1)
 
@@ -93,25 +114,28 @@ class GripScorer(nn.Module):
 
         ``question_mask`` bool [B,T] is False on padding; None when there is none.
         """
-        visual_count, batch = features.shape[1], features.shape[0]
-        position = (self.row[:, None] + self.column[None]).flatten(0, 1)
-        visual = self.from_vision(standardised(features)) + position + self.kind[0]
-        text = self.from_text(self.text_norm(question_embeds)) + self.kind[1]
-        ratio = budget.to(features.dtype) / visual_count
-        knob = self.from_budget(torch.log(ratio)[:, None]) + self.kind[2]
-        tokens = torch.cat([visual, text, knob[:, None].expand(batch, 1, -1)], dim=1)
+        # Parameters alone, so that a graph optimiser folds them into one constant.
+        place = (self.row[:, None] + self.column[None]).flatten(0, 1)
+        visual = self.from_vision(standardised(features)) + place
+        words = self._words(question_embeds, budget.to(features.dtype) / features.shape[1])
         mask = None
-        if question_mask is not None:
-            ones = question_mask.new_ones(())
-            seen = [ones.expand(batch, visual_count), question_mask, ones.expand(batch, 1)]
-            mask = torch.cat(seen, dim=1)[:, None, None]
-        for layer in self.layers:
-            tokens = layer(tokens, mask)
-        scores: Tensor = self.to_score(self.norm(tokens[:, :visual_count]))[..., 0]
+        if question_mask is not None and self.config.sees_question:
+            mask = F.pad(question_mask, (1, 0), value=True)[:, None, None]
+        for one_round in self.rounds:
+            visual, words = one_round(visual, words, mask)
+        scores: Tensor = self.to_score(self.norm(visual))[..., 0]
         return scores
+
+    def _words(self, question_embeds: Tensor, keep_ratio: Tensor) -> Tensor:
+        """question_embeds [B,T,D], keep_ratio [1] or [B] -> [B,1+T,width], the budget's word first."""
+        first = self.word.expand(question_embeds.shape[0], 1, -1)
+        if self.config.sees_budget:
+            first = first + self.from_budget(torch.log(keep_ratio)[:, None, None])
+        if not self.config.sees_question:
+            return first
+        return torch.cat([first, self.from_text(self.text_norm(question_embeds))], dim=1)
 
 
 def standardised(features: Tensor) -> Tensor:
     """Zero mean and unit variance per dimension over the N tokens of each image; [B,N,D] -> [B,N,D]."""
-    centred = features - features.mean(dim=1, keepdim=True)
-    return centred * torch.rsqrt(centred.square().mean(dim=1, keepdim=True) + 1e-6)
+    return F.instance_norm(features.transpose(1, 2), eps=1e-6).transpose(1, 2)

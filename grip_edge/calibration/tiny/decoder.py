@@ -1,4 +1,4 @@
-"""Stages 3 and 4 of the embedded model: projector and decoder learn to answer, first over a frozen tower.
+"""Stages 3 and 4 of the embedded model: the decoder learns to answer, over ideal patches, then over the frozen tower.
 
 Most batches drop background patches at random, so that a missing background is nothing new to the decoder;
 object patches always stay.
@@ -64,7 +64,6 @@ class AnswerStage:
     loop: LoopSettings
     ideal: bool = False
     word_rate: float = 0.2
-    tower_rate: float = 0.0
     images: int = 24
     questions: int = 8
     most_tokens: int = VISUAL_TOKENS
@@ -254,16 +253,12 @@ def train_answers(
 
 
 def _parameter_groups(model: Any, stage: AnswerStage) -> list[dict[str, Any]]:
-    tower, projector = model.model.vision_tower, model.model.multi_modal_projector
-    words = [model.get_input_embeddings().weight, *projector.parameters()]
-    unused = [*tower.encoder.layers[-1].parameters(), *tower.post_layernorm.parameters()]
-    skipped = {id(p) for p in (*words, *unused)}
-    seeing = [p for p in tower.parameters() if id(p) not in skipped]
+    words = [model.get_input_embeddings().weight, *model.model.multi_modal_projector.parameters()]
     reasoning = [*model.model.language_model.layers.parameters(), *model.model.language_model.norm.parameters()]
     reasoning += model.lm_head.parameters()
     model.requires_grad_(False)
     groups = []
-    for parameters, share in ((reasoning, 1.0), (words, stage.word_rate), (seeing, stage.tower_rate)):
+    for parameters, share in ((reasoning, 1.0), (words, stage.word_rate)):
         if share > 0:
             for parameter in parameters:
                 parameter.requires_grad_(True)

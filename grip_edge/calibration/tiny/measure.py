@@ -79,7 +79,7 @@ def card(checkpoint: Path, vlm: FrozenVlm, table: Sequence[Accuracy], images: in
 def stage_lines(work: Path) -> str:
     """One line per training stage from its log: steps, seconds, last validation record."""
     lines = []
-    for name in ("tower", "align", "reason", "read", "joint"):
+    for name in ("tower", "align", "reason", "read"):
         records = [json.loads(line) for line in (work / "run" / f"{name}.jsonl").read_text().splitlines()]
         timed = [record["seconds"] for record in records if "seconds" in record]
         # a resumed run starts counting again: add up the last value before each restart

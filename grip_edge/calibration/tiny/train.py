@@ -3,8 +3,8 @@
     python -m grip_edge.calibration.tiny.train --work /big/disk/llava-tiny --out grip_edge/embedded/llava-tiny
 
 Stages: render scenes (5 GB under --work); tower on patch labels; projector on the words of patches; decoder on perfect
-patches; decoder over the frozen tower; both together at a small rate. Each stage checkpoints and resumes; a finished
-stage is skipped. On glibc, huge pages make it a fifth faster (docs/log.md):
+patches; decoder over the frozen tower. Each stage checkpoints and resumes; a finished stage is skipped. On glibc, huge
+pages make it a fifth faster (docs/log.md):
 GLIBC_TUNABLES=glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=4294967296:glibc.malloc.trim_threshold=8589934592
 
 Not here: measuring the result (``measure``), the scorer (``grip_edge.calibration.train_grip``).
@@ -42,12 +42,6 @@ READ = AnswerStage(
     most_tokens=72,
     focus=("relation",),
 )
-JOINT = AnswerStage(
-    "joint",
-    LoopSettings(steps=600, learning_rate=3e-4, warmup_steps=30),
-    tower_rate=0.2,
-    focus=("counting", "text"),
-)
 
 
 def train(work: Path, seed: int = 0) -> tuple[LlavaForConditionalGeneration, Tokenizer]:
@@ -62,7 +56,7 @@ def train(work: Path, seed: int = 0) -> tuple[LlavaForConditionalGeneration, Tok
     model = new_llava(tokenizer, reader, to_pixels(held_out.images[:256]))
     align_projector(model, reader, tokenizer, corpus, runs, ALIGN, seed)
     model = model.bfloat16()
-    for stage in (REASON, READ, JOINT):
+    for stage in (REASON, READ):
         train_answers(stage, model, tokenizer, data, validation, runs, seed)
     return model, tokenizer
 
