@@ -46,7 +46,7 @@ Reproduce: `python -m grip_edge.calibration.tiny.measure grip_edge/embedded/llav
 ## Training
 
 `python -m grip_edge.calibration.tiny.train --work DIR --out grip_edge/embedded/llava-tiny` with seed {seed}, from
-random weights, on two CPU cores with AMX and nothing else:
+random weights, on two CPU cores with AMX that had other work as well; stopped and resumed on the way:
 
 {stages}
 
