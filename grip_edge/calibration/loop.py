@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from grip_edge.calibration.journal import Journal
 from grip_edge.calibration.workers import Workers
+from grip_edge.errors import UserError
 
 _SHOWN = ("loss", "reward", "accuracy")  # what the progress line shows, by the beginning of its name
 
@@ -43,6 +44,13 @@ class LoopSettings:
     clip_norm: float = 1.0
     checkpoint_every: int = 200
     log_every: int = 20
+
+    def __post_init__(self) -> None:
+        if self.steps < 0 or min(self.checkpoint_every, self.log_every) < 1:
+            raise UserError(
+                "A loop has no fewer than 0 steps, and checkpoint_every and log_every are at least 1; got "
+                f"{self.steps}, {self.checkpoint_every} and {self.log_every}."
+            )
 
     def rate_at(self, step: int) -> float:
         """Linear warm-up, then a cosine from 1 to ``final_rate``; a factor on each group's learning rate."""

@@ -45,12 +45,26 @@ class PlantedVlm:
         return torch.stack(found) / PLANTED - 1
 
 
+class SummaryVlm(PlantedVlm):
+    """Here tokens of the last kind are summaries: one tells half of what the details that are missing would.
+
+    With one token a summary is the best choice (0.5 against 0.25), with four the details are (1 against 0.875): no one
+    ranking serves both budgets.
+    """
+
+    def answer_log_prob(self, visual: Tensor | Sequence[Tensor], prompts: Prompts) -> Tensor:
+        details = super().answer_log_prob(visual, prompts) + 1
+        summary = torch.stack([(kept[:, KINDS - 1] > 0.5).any() for kept in visual]).float()
+        return details + 0.5 * summary * (1 - details) - 1
+
+
 class PlantedSource:
     """Images of four kinds of tokens at random places, a question about one kind for each."""
 
-    def __init__(self, informed: float) -> None:
+    def __init__(self, informed: float, vlm: PlantedVlm) -> None:
         """``informed`` is the weight of the truth in what stands for the frozen model's attention."""
-        self.vlm = PlantedVlm()
+        self.vlm = vlm
+        self.asked_kinds = KINDS - 1 if isinstance(vlm, SummaryVlm) else KINDS
         self.cached: Any = self
         self.data: Any = self
         self.informed = informed
@@ -68,7 +82,7 @@ class PlantedSource:
 
     def draw(self, images: int, rng: np.random.Generator) -> Batch:
         features = torch.stack([self._tokens(rng) for _ in range(images)])
-        kinds = torch.from_numpy(rng.integers(0, KINDS, size=(images, 1)))
+        kinds = torch.from_numpy(rng.integers(0, self.asked_kinds, size=(images, 1)))
         prompts = Prompts(((1,),) * images, ((2,),) * images, kinds, torch.ones_like(kinds, dtype=torch.bool))
         questions = (AskedQuestion("?", "!", ("!",), "all"),) * images
         embeds = torch.nn.functional.one_hot(kinds, KINDS).float()
@@ -87,13 +101,15 @@ class PlantedSource:
         return torch.from_numpy(values).float()
 
 
-def planted_setup(folder: Path, informed: float, seed: int = 0) -> Setup:
-    return Setup(cast(BatchSource, PlantedSource(informed)), folder, seed)
+def planted_setup(folder: Path, informed: float, vlm: PlantedVlm | None = None) -> Setup:
+    return Setup(cast(BatchSource, PlantedSource(informed, vlm or PlantedVlm())), folder, seed=0)
 
 
 @torch.no_grad()
 def share_found(setup: Setup, scorer: Scorer, kept: int = PLANTED) -> float:
-    """The share of the tokens that matter among the ``kept`` best, over fresh images; chance is kept / 16."""
+    """How much of the answer the ``kept`` best tokens hold, over fresh images. Of a ``PlantedVlm``: the share of the
+    tokens that matter among them; chance is kept / 16.
+    """
     batch = setup.source.draw(200, np.random.default_rng(12345))
     indices = keep_best(batch.scores(scorer, kept), kept)
     chosen = batch.visual.gather(1, indices[..., None].expand(-1, -1, WIDTH))

@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 import torch
@@ -15,6 +17,7 @@ from torch import Tensor, nn
 
 from grip_edge.calibration.journal import Journal
 from grip_edge.calibration.loop import LoopSettings, StepFunction, run_steps
+from grip_edge.errors import UserError
 
 SETTINGS = LoopSettings(steps=12, learning_rate=0.1, warmup_steps=2, checkpoint_every=4, log_every=1)
 
@@ -90,6 +93,33 @@ def test_the_journal_drops_what_came_after_the_checkpoint(tmp_path: Path) -> Non
     journal.write({"step": 2, "loss": 1.0})
     journal.close()
     assert steps_in(tmp_path / "fit.jsonl") == [0, 1, 2]
+
+
+def test_tensorboard_gets_the_same_records_where_it_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Writer:
+        seen: ClassVar[list[tuple[str, float, int]]] = []
+
+        def __init__(self, folder: Path, purge_step: int) -> None:
+            assert (folder, purge_step) == (tmp_path / "tensorboard" / "fit", 3)
+
+        def add_scalar(self, key: str, value: float, step: int) -> None:
+            self.seen.append((key, value, step))
+
+        def close(self) -> None:
+            self.seen.append(("closed", 0.0, 0))
+
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=Writer))
+    journal = Journal(tmp_path, "fit", first_step=3)
+    journal.write({"step": 3, "loss": 0.5, "reward": 2.0})
+    journal.close()
+    assert Writer.seen == [("loss", 0.5, 3), ("reward", 2.0, 3), ("closed", 0.0, 0)]
+
+
+def test_a_loop_without_sense_is_refused() -> None:
+    with pytest.raises(UserError, match="got -1, 200 and 20"):
+        LoopSettings(steps=-1, learning_rate=1.0)
 
 
 _TWO_WORKERS = """

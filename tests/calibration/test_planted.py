@@ -14,7 +14,7 @@ from grip_edge.calibration.tprl.autoencoder import AutoencoderSettings
 from grip_edge.calibration.tprl.demonstrations import DemonstrationSettings
 from grip_edge.calibration.tprl.improve import PpoSettings
 from grip_edge.calibration.tprl.train import TprlSettings, train_tprl
-from tests.calibration.planted import planted_setup, share_found
+from tests.calibration.planted import SummaryVlm, planted_setup, share_found
 
 NONE = LoopSettings(steps=0, learning_rate=1e-3)
 CHANCE = 0.25
@@ -38,6 +38,22 @@ def test_the_warm_up_alone_finds_what_is_attended_to(tmp_path: Path) -> None:
     warmup = WarmupSettings(loop(90, 5e-3), images=24)
     _, trained = train_grip(setup, GripSettings({"width": 32}, warmup, GrpoSettings(NONE)))
     assert share_found(setup, trained) > 0.9
+
+
+def test_a_scorer_that_does_not_see_the_question_cannot_find_them(tmp_path: Path) -> None:
+    setup = planted_setup(tmp_path, informed=0.5)
+    settings = GripSettings(
+        {"width": 32, "sees_question": False}, WarmupSettings(loop(60, 5e-3), images=24), GrpoSettings(NONE)
+    )
+    assert share_found(setup, train_grip(setup, settings)[1]) < 0.5
+
+
+def test_one_scorer_chooses_otherwise_where_the_budget_asks_for_it(tmp_path: Path) -> None:
+    setup = planted_setup(tmp_path, 0.0, SummaryVlm())
+    grpo = GrpoSettings(loop(200, 5e-3), images=24, group=12, budgets=(1 / 16, 0.25), curriculum=0.0)
+    _, aware = train_grip(setup, GripSettings({"width": 32}, WarmupSettings(NONE), grpo))
+    assert share_found(setup, aware, kept=1) == pytest.approx(0.5, abs=0.03), "a summary"
+    assert share_found(setup, aware, kept=4) > 0.95, "the details; 0.875 with a summary among them"
 
 
 TPRL_SHAPE = {"width": 32, "code": 8, "encoder_hidden": 32}

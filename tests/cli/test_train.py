@@ -23,6 +23,8 @@ from safetensors.torch import load_file
 from grip_edge.calibration.grip import grpo
 from grip_edge.calibration.scorer_files import load_scorer
 from grip_edge.calibration.tprl.network import TprlScorer
+from grip_edge.calibration.training.run import checkpoint_of
+from grip_edge.catalog import EMBEDDED
 from grip_edge.cli.main import cli
 from tests.cli.conftest import Outcome
 
@@ -259,3 +261,25 @@ def test_all_settings_are_shown_and_can_be_given_back(workplace: Path) -> None:
     (workplace / "all.json").write_text(shown)
     assert train(*arguments("out", "grip", "--config", "all.json", "--show-settings")).stdout == shown
     assert not (workplace / "out.work").exists()
+
+
+def test_a_hub_id_is_left_to_transformers_and_a_name_is_looked_up(workplace: Path) -> None:
+    assert checkpoint_of("llava-hf/llava-1.5-7b-hf") == "llava-hf/llava-1.5-7b-hf"
+    assert checkpoint_of("llava-tiny") == EMBEDDED["llava-tiny"]
+    (workplace / "models").mkdir()
+    (workplace / "models" / "mine").symlink_to(workplace / "model")
+    assert checkpoint_of("models/mine") == Path("models/mine")
+
+
+def test_a_missing_extra_is_named_with_the_command_that_brings_it(
+    refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "accelerate", None)
+    assert refused(*arguments("out")).endswith("run pip install 'grip-edge[train]'")
+
+
+def test_help_begins_with_a_verb_and_shows_an_example() -> None:
+    shown = train("train", "--help")
+    assert shown.exit_code == 0
+    assert "Train a scorer" in shown.stdout
+    assert "  grip-edge train --model llava-tiny --data scenes" in shown.stdout

@@ -83,9 +83,11 @@ def run_training(request: TrainRequest, say: Callable[[str], None]) -> ScorerCar
     if workers.device.type == "cuda":
         torch.use_deterministic_algorithms(True, warn_only=True)
     started = time.perf_counter()
-    say(f"Loading {request.model}")
+    if workers.is_main:
+        say(f"Loading {request.model}")
     vlm = FrozenVlm.load(checkpoint, _DTYPES[request.settings.precision], workers.device)
     setup, validation = prepare(request, vlm, workers)
+    workers.wait()  # all have looked at the work folder as it was
     if workers.is_main:
         open_work(request)
     workers.wait()
