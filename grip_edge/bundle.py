@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -14,13 +15,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from grip_edge.errors import BundleError, UserError
+from grip_edge.errors import BundleError, ParityError, UserError
 from grip_edge.manifest import FileRecord, Manifest
 
 MANIFEST_NAME = "grip.json"
 DEFAULT_BUNDLE = "grip-bundle"
 GRAPH_NAMES = ("vision.onnx", "embed.onnx", "select.onnx", "decoder.onnx")
 TOKENIZER_NAME = "tokenizer.json"
+# In a partial bundle: what is finished (``export.journal``).
+RESUME_NAME = "export-journal.jsonl"
 
 _EXPORT_HINT = "grip-edge export --model llava-tiny"
 
@@ -89,23 +92,49 @@ def sha256_of(path: Path) -> str:
 
 @contextmanager
 def writing_bundle(folder: Path, force: bool) -> Iterator[Path]:
-    """Yields a partial folder beside ``folder``; renamed to it on success, removed on any failure."""
+    """Yields a partial folder beside ``folder``; renamed to it on success.
+
+    On failure it is removed, unless it holds ``RESUME_NAME``: then there is finished work that the next attempt finds
+    again. A ``ParityError`` always removes it: the work is wrong.
+    """
     if folder.exists() and not force:
         raise UserError(f"'{folder}' exists already; choose another --out, or replace it with --force.")
     if folder.exists() and not (folder / MANIFEST_NAME).is_file() and (folder.is_file() or any(folder.iterdir())):
         raise UserError(f"'{folder}' exists and is no bundle, so --force does not replace it; choose another --out.")
-    partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
+    partial = partial_folder(folder)
     try:
-        partial.mkdir(parents=True)
+        partial.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"Cannot write to '{folder.parent}' ({error.strerror}); choose another --out.") from None
+    with _locked(partial):
+        try:
+            yield partial
+            (partial / RESUME_NAME).unlink(missing_ok=True)
+            if folder.exists():
+                shutil.rmtree(folder)
+            partial.rename(folder)
+        except BaseException as error:
+            if isinstance(error, ParityError) or not (partial / RESUME_NAME).is_file():
+                shutil.rmtree(partial, ignore_errors=True)
+            raise
+
+
+def partial_folder(folder: Path) -> Path:
+    """Where a bundle is while it is not complete."""
+    return folder.with_name(f".{folder.name}.partial")
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """One export per folder at a time; the lock ends with the process, however that ends."""
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        yield partial
-        if folder.exists():
-            shutil.rmtree(folder)
-        partial.rename(folder)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise UserError(f"Another export is writing '{folder}'; wait for it, or choose another --out.") from None
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        os.close(descriptor)
 
 
 def _size_problem(path: Path, record: FileRecord) -> str | None:

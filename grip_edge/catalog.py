@@ -21,6 +21,7 @@ SCORER_FOLDER = "scorer"
 EMBEDDED = {"llava-tiny": Path(__file__).parent / "embedded" / "llava-tiny"}
 
 _HEADER_LIMIT_BYTES = 100_000_000
+_ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,12 @@ class StoredTensor:
     name: str
     dtype: str
     shape: tuple[int, ...]
+    start_byte: int
+    bytes: int
+
+    @property
+    def elements(self) -> int:
+        return math.prod(self.shape)
 
 
 def find_model(name: str) -> Path:
@@ -53,15 +60,31 @@ def trained_scorer(folder: Path) -> Path | None:
 def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
     """Every tensor in the checkpoint's safetensors file or shards, by its name there."""
     if (folder / WEIGHTS_NAME).is_file():
-        files = [folder / WEIGHTS_NAME]
-    elif (folder / WEIGHTS_INDEX_NAME).is_file():
-        weight_map = read_json(folder / WEIGHTS_INDEX_NAME).get("weight_map")
-        if not isinstance(weight_map, dict):
-            raise UserError(f"{folder / WEIGHTS_INDEX_NAME} has no weight_map; copy the checkpoint again.")
-        files = [folder / str(name) for name in sorted(set(weight_map.values()))]
-    else:
+        return _header(folder / WEIGHTS_NAME)
+    if not (folder / WEIGHTS_INDEX_NAME).is_file():
+        if any(folder.glob("pytorch_model*.bin")):
+            raise UserError(
+                f"'{folder}' holds its weights as pytorch_model*.bin only, which can run code when opened; expected "
+                "safetensors: load it with transformers' from_pretrained and write it with save_pretrained."
+            )
         raise UserError(f"'{folder}' holds neither {WEIGHTS_NAME} nor {WEIGHTS_INDEX_NAME}; copy the weights there.")
-    return {name: tensor for file in files for name, tensor in _header(file).items()}
+    return _sharded_tensors(folder, folder / WEIGHTS_INDEX_NAME)
+
+
+def _sharded_tensors(folder: Path, index: Path) -> dict[str, StoredTensor]:
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise UserError(f"{index} has no weight_map; copy the checkpoint again.")
+    names = sorted({str(name) for name in weight_map.values()})
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing:
+        listed = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+        raise UserError(f"'{folder}' lacks {len(missing)} of its {len(names)} shards ({listed}); copy them there.")
+    tensors = {name: tensor for file in names for name, tensor in _header(folder / file).items()}
+    for name, file in weight_map.items():
+        if name not in tensors or tensors[name].file != folder / str(file):
+            raise UserError(f"{index} says that {file} holds '{name}', but it does not; copy the checkpoint again.")
+    return tensors
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -75,7 +98,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def parameter_count(folder: Path) -> int:
-    return sum(math.prod(tensor.shape) for tensor in stored_tensors(folder).values())
+    return sum(tensor.elements for tensor in stored_tensors(folder).values())
 
 
 def _header(file: Path) -> dict[str, StoredTensor]:
@@ -87,7 +110,7 @@ def _header(file: Path) -> dict[str, StoredTensor]:
                 raise ValueError("no safetensors header")
             entries = json.loads(stream.read(length))
         entries.pop("__metadata__", None)
-        tensors = {name: StoredTensor(file, name, e["dtype"], tuple(e["shape"])) for name, e in entries.items()}
+        tensors = {name: _stored_tensor(file, name, entry, 8 + length) for name, entry in entries.items()}
         expected_bytes = 8 + length + max((e["data_offsets"][1] for e in entries.values()), default=0)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{file} cannot be read ({error}); copy the checkpoint again.") from None
@@ -95,3 +118,12 @@ def _header(file: Path) -> dict[str, StoredTensor]:
     if found_bytes != expected_bytes:
         raise UserError(f"{file} has {found_bytes} bytes, its header says {expected_bytes}; copy the checkpoint again.")
     return tensors
+
+
+def _stored_tensor(file: Path, name: str, entry: dict[str, Any], data_start: int) -> StoredTensor:
+    start, end = entry["data_offsets"]
+    shape = tuple(entry["shape"])
+    item_bytes = _ITEM_BYTES.get(entry["dtype"])
+    if item_bytes is not None and end - start != item_bytes * math.prod(shape):
+        raise ValueError(f"'{name}' has {end - start} bytes, its shape {list(shape)} says otherwise")
+    return StoredTensor(file, name, entry["dtype"], shape, data_start + start, end - start)

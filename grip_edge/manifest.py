@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import dacite
@@ -16,7 +16,9 @@ import dacite
 from grip_edge.budget import BudgetRange
 from grip_edge.errors import BudgetError, BundleError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+# Version 1 lacks the fields that have defaults here.
+_READABLE_VERSIONS = (1, 2)
 
 
 @dataclass(frozen=True)
@@ -85,13 +87,36 @@ class FileRecord:
 
 @dataclass(frozen=True)
 class ParityResult:
-    """Agreement of the exported graphs with the reference model at one budget."""
+    """Agreement of the exported graphs with the reference model at one budget.
+
+    ``logits_cosine`` compares directions of the logits about their means; ``tokens_agreeing`` of ``tokens_compared``
+    greedy tokens are the same from the first on; ``kept_overlap`` is the share of kept tokens in both sets.
+    """
 
     budget_tokens: int
     logits_max_difference: float
     logits_mean_difference: float
     tokens_equal: bool
     kept_sets_equal: bool
+    logits_cosine: float | None = None
+    tokens_agreeing: int | None = None
+    tokens_compared: int | None = None
+    kept_overlap: float | None = None
+
+
+@dataclass(frozen=True)
+class WeightFormats:
+    """Number format of the weights by part (see ``export.precision``); the int4 fields are null where nothing is.
+
+    ``vision`` is the tower and the projector, ``decoder`` its linear layers but the LM head.
+    """
+
+    vision: str
+    decoder: str
+    lm_head: str
+    embedding: str
+    int4_block: int | None
+    int4_symmetric: bool | None
 
 
 @dataclass(frozen=True)
@@ -105,7 +130,11 @@ class ScorerRecord:
 
 @dataclass(frozen=True)
 class Manifest:
-    """``positions`` is ``reindexed`` (kept tokens get consecutive positions) or ``original``."""
+    """``positions`` is ``reindexed`` (kept tokens get consecutive positions) or ``original``.
+
+    ``parity_method``: ``whole`` compared both models as they are; ``streamed`` compared them piece by piece, the same
+    numbers within little memory. ``session_config`` is what ONNX Runtime must be told when it loads the graphs.
+    """
 
     schema_version: int
     model: ModelSpec
@@ -119,6 +148,9 @@ class Manifest:
     parity: tuple[ParityResult, ...]
     versions: dict[str, str]
     files: tuple[FileRecord, ...]
+    weight_formats: WeightFormats | None = None
+    session_config: dict[str, str] = field(default_factory=dict)
+    parity_method: str = "whole"
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
@@ -133,7 +165,7 @@ class Manifest:
         if not isinstance(data, dict) or "schema_version" not in data:
             raise BundleError(f"{origin} has no schema_version, so this is no grip-edge bundle.")
         found = data["schema_version"]
-        if found != SCHEMA_VERSION:
+        if found not in _READABLE_VERSIONS:
             hint = "upgrade grip-edge" if isinstance(found, int) and found > SCHEMA_VERSION else "export it again"
             raise BundleError(f"{origin}: schema_version is {found!r}, this version reads {SCHEMA_VERSION}; {hint}.")
         try:

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from grip_edge.bundle import DEFAULT_BUNDLE
+from grip_edge.bundle import DEFAULT_BUNDLE, RESUME_NAME, partial_folder
 from grip_edge.errors import MissingExtraError
-from grip_edge.export.options import PRECISIONS, TARGETS, ExportOptions
+from grip_edge.export.options import TARGETS, ExportOptions
+from grip_edge.export.precision import EMBEDDING_PRECISIONS, INT4_BLOCKS, PRECISIONS, PrecisionOptions
 
 if TYPE_CHECKING:
     from grip_edge.bundle import Bundle
+    from grip_edge.export.progress import Progress as ExportProgress
 
 # What the extra ``export`` brings.
 _EXTRA_PACKAGES = ("huggingface_hub", "onnx", "onnx_ir", "onnxscript", "safetensors", "torch", "transformers")
@@ -24,31 +26,64 @@ _EXTRA_PACKAGES = ("huggingface_hub", "onnx", "onnx_ir", "onnxscript", "safetens
 @click.option("--scorer", type=click.Path(path_type=Path), help="Folder of a trained scorer; default: the model's own.")
 @click.option("--target", default=TARGETS[0], show_default=True, help=f"One of: {', '.join(TARGETS)}.")
 @click.option("--precision", default=PRECISIONS[0], show_default=True, help=f"One of: {', '.join(PRECISIONS)}.")
+@click.option("--lm-head-precision", help="The same for the LM head; default of quantised models: int8-weight.")
+@click.option(
+    "--embedding-precision",
+    help=f"For the token embeddings, one of: {', '.join(EMBEDDING_PRECISIONS)}; default of quantised models: int8.",
+)
+@click.option(
+    "--int4-block", type=int, help=f"Inputs per scale, one of: {', '.join(map(str, INT4_BLOCKS))}; default: 32."
+)
+@click.option("--int4-symmetric/--int4-asymmetric", default=None, help="Without or with zero points; default: without.")
 @click.option(
     "--out", type=click.Path(path_type=Path), default=DEFAULT_BUNDLE, show_default=True, help="Folder to write."
 )
 @click.option("--force", is_flag=True, help="Replace a bundle that is already there.")
 def export(
-    model: str, budget_range: str, scorer: Path | None, target: str, precision: str, out: Path, force: bool
+    model: str,
+    budget_range: str,
+    scorer: Path | None,
+    target: str,
+    precision: str,
+    lm_head_precision: str | None,
+    embedding_precision: str | None,
+    int4_block: int | None,
+    int4_symmetric: bool | None,
+    out: Path,
+    force: bool,
 ) -> None:
     """Write a bundle: four ONNX graphs with the budget as an input, compared with transformers at the end.
 
     \b
     Example:
       grip-edge export --model llava-tiny --budget-range 0.1,0.5
+      grip-edge export --model llava-tiny --budget-range 0.1,0.5 --precision int8
     """
-    options = ExportOptions(model, budget_range, scorer, out, target, precision, force)
-    bundle = _export_with_progress(options)
+    formats = PrecisionOptions(precision, lm_head_precision, embedding_precision, int4_block, int4_symmetric)
+    options = ExportOptions(model, budget_range, scorer, out, target, formats, force)
+    try:
+        bundle = _export_with_progress(options)
+    except KeyboardInterrupt:
+        if (partial_folder(out) / RESUME_NAME).is_file():
+            click.echo(f"Finished weights are kept in '{partial_folder(out)}'; the same command goes on.", err=True)
+        raise
     _print_summary(bundle)
 
 
 def _export_with_progress(options: ExportOptions) -> Bundle:
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description:<28}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("Loading PyTorch", total=1.0)
+    columns = (
+        TextColumn("{task.description:<28}"),
+        BarColumn(),
+        TextColumn("{task.fields[amount]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("Loading PyTorch", total=1.0, amount="")
         try:
             from grip_edge.export.exporter import export_bundle
         except ModuleNotFoundError as error:
@@ -56,7 +91,17 @@ def _export_with_progress(options: ExportOptions) -> Bundle:
             if package not in _EXTRA_PACKAGES:
                 raise
             raise MissingExtraError(package, "export") from None
-        return export_bundle(options, lambda step, done: progress.update(task, description=step, completed=done))
+        return export_bundle(
+            options,
+            lambda now: bar.update(task, description=now.step, completed=now.fraction, amount=_amount(now)),
+        )
+
+
+def _amount(progress: ExportProgress) -> str:
+    if not progress.weights_total:
+        return ""
+    done, total = progress.bytes_done / 1e9, progress.bytes_total / 1e9
+    return f"{done:.2f}/{total:.2f} GB, {progress.weights_done}/{progress.weights_total} weights"
 
 
 def _print_summary(bundle: Bundle) -> None:
@@ -71,14 +116,17 @@ def _print_summary(bundle: Bundle) -> None:
     files.add_section()
     files.add_row("total", f"{bundle.total_bytes / 1e6:.2f}")
 
-    parity = Table("kept tokens", "logits: max diff", "mean diff", "tokens", "kept set", title="Against transformers")
+    parity = Table(
+        "kept tokens", "logits: max diff", "mean diff", "cosine", "tokens", "kept set", title="Against transformers"
+    )
     for result in manifest.parity:
         parity.add_row(
             f"{result.budget_tokens} of {manifest.model.vision.visual_tokens}",
             f"{result.logits_max_difference:.1e}",
             f"{result.logits_mean_difference:.1e}",
-            "equal" if result.tokens_equal else "differ",
-            "equal" if result.kept_sets_equal else "differ",
+            "" if result.logits_cosine is None else f"{result.logits_cosine:.4f}",
+            "equal" if result.tokens_equal else f"{result.tokens_agreeing} of {result.tokens_compared}",
+            "equal" if result.kept_sets_equal else f"{100 * (result.kept_overlap or 0):.0f} % common",
         )
     console = Console(highlight=False)
     click.echo(f"{bundle.folder}: {manifest.model.name}, {manifest.target}, {manifest.precision}")

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from huggingface_hub.errors import StrictDataclassError
-from safetensors import safe_open
 from torch import Tensor
 from transformers import LlavaConfig
 
@@ -21,9 +22,13 @@ from grip_edge.errors import UserError
 from grip_edge.export.networks.activations import ACTIVATIONS
 from grip_edge.export.networks.clip import ClipConfig
 from grip_edge.export.networks.llama import LlamaConfig
+from grip_edge.export.weights import first_not_finite
 from grip_edge.manifest import ModelSpec, TextSpec, VisionSpec
 
 ARCHITECTURE = "LlavaForConditionalGeneration"
+
+# Stored types whose numbers are the weights themselves; quantised checkpoints need scales that are not read here.
+FLOAT_DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 # Checkpoints of different ages name the same tensor differently; these bring all to one form.
 _RENAMES = (
@@ -68,12 +73,31 @@ class Checkpoint:
             ),
         )
 
-    def load(self, name: str) -> Tensor:
-        """One tensor in fp32, by canonical name; nothing else of its file is read."""
+    def read(self, name: str) -> Tensor:
+        """One tensor as it is stored, by canonical name; nothing else of its file is read. UserError on NaN."""
         stored = self.tensors[name]
-        with safe_open(stored.file, framework="pt") as file:
-            tensor: Tensor = file.get_tensor(stored.name).float()
+        data = np.fromfile(stored.file, np.uint8, count=stored.bytes, offset=stored.start_byte)
+        if data.size != stored.bytes:
+            raise UserError(f"{stored.file} ended within '{stored.name}'; the file changed while it was read.")
+        tensor = torch.from_numpy(data).view(FLOAT_DTYPES[stored.dtype]).reshape(stored.shape)
+        place = first_not_finite(tensor)
+        if place is not None:
+            value = tensor.flatten()[place].item()
+            raise UserError(
+                f"{stored.file}: '{stored.name}' holds {value} (element {place}); expected finite weights: the file is "
+                "damaged or training diverged. Copy it again."
+            )
         return tensor
+
+    def load(self, name: str) -> Tensor:
+        """As ``read``, in fp32."""
+        return self.read(name).float()
+
+    def recipe(self, name: str) -> str:
+        """Tells one content of a tensor from another: its place, and size and time of its file."""
+        stored = self.tensors[name]
+        state = stored.file.stat()
+        return f"{stored.file.name}@{state.st_size}@{state.st_mtime_ns}: {stored.name}"
 
 
 def open_checkpoint(folder: Path) -> Checkpoint:

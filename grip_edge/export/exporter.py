@@ -1,14 +1,14 @@
 """Checkpoint and scorer in, bundle out: ``export_bundle``.
 
-All checks that need no work come first; then the graphs are written to a partial folder, compared with the
-reference, described in ``grip.json``, and renamed. Whatever fails or interrupts leaves nothing behind.
+All checks that need no work come first, the room on disk among them; then the weights are streamed into a partial
+folder, the graphs compared with the reference and described in ``grip.json``, and the folder renamed. A failure leaves
+nothing behind but finished weights, and these only where the same export can go on from them.
 """
 
 from __future__ import annotations
 
 import platform
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -16,27 +16,58 @@ from typing import Any
 
 from grip_edge import __version__
 from grip_edge.budget import BudgetRange
-from grip_edge.bundle import MANIFEST_NAME, TOKENIZER_NAME, Bundle, open_bundle, record_file, writing_bundle
-from grip_edge.calibration.scorer import GripScorer
+from grip_edge.bundle import (
+    MANIFEST_NAME,
+    RESUME_NAME,
+    TOKENIZER_NAME,
+    Bundle,
+    open_bundle,
+    record_file,
+    writing_bundle,
+)
 from grip_edge.calibration.scorer_files import ScorerCard, load_scorer
+from grip_edge.calibration.scorer_interface import Scorer
 from grip_edge.catalog import find_model, trained_scorer
 from grip_edge.errors import UserError
 from grip_edge.export.checkpoint import Checkpoint, open_checkpoint
-from grip_edge.export.graph_runner import GraphRunner
+from grip_edge.export.fill import write_weights
+from grip_edge.export.graph_runner import GraphRunner, whole_session
 from grip_edge.export.graphs import Graph, bundle_graphs
+from grip_edge.export.journal import Journal
+from grip_edge.export.layout import Layout, lay_out, save_graph
 from grip_edge.export.options import ExportOptions
 from grip_edge.export.parity import check_parity
+from grip_edge.export.precision import session_config
+from grip_edge.export.progress import Meter, Progress, Report
 from grip_edge.export.prompt import freeze_image, freeze_prompt, load_processor
 from grip_edge.export.quiet import quiet_libraries
 from grip_edge.export.reference import Reference, make_request
-from grip_edge.export.tracing import check_weights, write_graph
-from grip_edge.manifest import SCHEMA_VERSION, ImageSpec, Manifest, ParityResult, PromptSpec, ScorerRecord
+from grip_edge.export.streamed_graph import StreamedSession
+from grip_edge.export.streamed_reference import StreamedReference
+from grip_edge.export.tracing import check_weights, make_model
+from grip_edge.manifest import (
+    SCHEMA_VERSION,
+    FileRecord,
+    ImageSpec,
+    Manifest,
+    ParityResult,
+    PromptSpec,
+    ScorerRecord,
+    WeightFormats,
+)
 
-__all__ = ["ExportOptions", "Report", "export_bundle"]
+__all__ = ["ExportOptions", "Progress", "Report", "export_bundle"]
 
 _VERSIONED = ("torch", "transformers", "onnx", "onnx-ir", "onnxruntime")
 
-Report = Callable[[str, float], None]
+# Shares of the work that are done when the graphs are traced, and when the weights are written.
+_TRACED, _WRITTEN = 0.15, 0.6
+
+# A checkpoint of more parameters is compared piece by piece: whole, it would take 12 bytes of memory for each.
+_WHOLE_PARAMETERS = 100_000_000
+
+# Room beyond the weights: graphs, tokenizer, manifest.
+_SMALL_FILES_BYTES = 32_000_000
 
 
 @dataclass(frozen=True)
@@ -45,28 +76,33 @@ class _Plan:
 
     checkpoint: Checkpoint
     processor: Any
-    scorer: GripScorer
+    scorer: Scorer
     card: ScorerCard
     budgets: BudgetRange
     prompt: PromptSpec
     image: ImageSpec
     graphs: tuple[Graph, ...]
+    formats: WeightFormats
 
 
 def export_bundle(options: ExportOptions, report: Report | None = None) -> Bundle:
-    """Writes the bundle to ``options.out``. ``report`` gets what is being done and the fraction done before it."""
-    say = report or (lambda step, fraction: None)
+    """Writes the bundle to ``options.out``. ``report`` is told what is being done.
+
+    Interrupted while weights are written, it leaves them in ``bundle.partial_folder(options.out)``, from where the
+    same call goes on; the result is the same to the bit.
+    """
+    tell = report or (lambda progress: None)
     with quiet_libraries():
-        say("Reading the checkpoint", 0.0)
+        tell(Progress("Reading the checkpoint", 0.0))
         plan = _plan(options)
         with writing_bundle(options.out, options.force) as folder:
-            _write_files(plan, folder, say)
-            say("Comparing with transformers", 0.65)
-            parity = _check(plan, folder)
-            say("Describing the bundle", 0.95)
-            manifest = _manifest(plan, options, parity, folder)
+            files = _write_files(plan, folder, tell)
+            tell(Progress("Comparing with transformers", _WRITTEN))
+            parity, method = _compare(plan, folder)
+            tell(Progress("Describing the bundle", 0.98))
+            manifest = _manifest(plan, options, parity, method, files)
             (folder / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
-    say("Done", 1.0)
+    tell(Progress("Done", 1.0))
     return open_bundle(options.out)
 
 
@@ -79,10 +115,10 @@ def _plan(options: ExportOptions) -> _Plan:
         check_weights(graph, checkpoint)
     processor = load_processor(checkpoint.folder)
     prompt, image = freeze_prompt(checkpoint, processor), freeze_image(checkpoint, processor)
-    return _Plan(checkpoint, processor, scorer, card, budgets, prompt, image, graphs)
+    return _Plan(checkpoint, processor, scorer, card, budgets, prompt, image, graphs, options.precision.formats)
 
 
-def _scorer(options: ExportOptions, checkpoint: Checkpoint) -> tuple[GripScorer, ScorerCard]:
+def _scorer(options: ExportOptions, checkpoint: Checkpoint) -> tuple[Scorer, ScorerCard]:
     folder = options.scorer or trained_scorer(checkpoint.folder)
     if folder is None:
         raise UserError(f"No trained scorer comes with '{options.model}'; give one with --scorer FOLDER.")
@@ -101,25 +137,76 @@ def _scorer(options: ExportOptions, checkpoint: Checkpoint) -> tuple[GripScorer,
     return scorer, card
 
 
-def _write_files(plan: _Plan, folder: Path, say: Report) -> None:
+def _write_files(plan: _Plan, folder: Path, tell: Report) -> tuple[FileRecord, ...]:
+    """All files but the manifest; their records, sorted by path."""
+    layouts = tuple(_traced(plan, tell))
+    meter = Meter(layouts, tell, _TRACED, _WRITTEN)
+    files = []
     try:
-        for index, graph in enumerate(plan.graphs):
-            say(f"Writing {graph.file_name}", 0.05 + 0.6 * index / len(plan.graphs))
-            write_graph(graph, plan.checkpoint, folder)
+        _clear(folder, layouts)
+        _require_room(folder, meter.bytes_total)
+        journal = Journal(folder)
+        for layout in layouts:
+            meter.begin(layout)
+            save_graph(layout, folder)
+            files.append(record_file(folder, folder / layout.graph_file))
+            files.append(write_weights(layout, folder, journal, meter.written))
         shutil.copyfile(plan.checkpoint.folder / TOKENIZER_NAME, folder / TOKENIZER_NAME)
+        files.append(record_file(folder, folder / TOKENIZER_NAME))
     except OSError as error:
-        raise UserError(f"The bundle cannot be written to '{folder.parent}' ({error}); choose another --out.") from None
+        raise UserError(
+            f"The bundle cannot be written to '{folder.parent}' ({error}); mend that and repeat the command, which "
+            f"goes on from '{folder.name}', or choose another --out."
+        ) from None
+    return tuple(sorted(files, key=lambda record: record.path))
 
 
-def _check(plan: _Plan, folder: Path) -> tuple[ParityResult, ...]:
-    runner = GraphRunner(folder, plan.checkpoint.spec.text, plan.prompt)
-    reference = Reference(plan.checkpoint, plan.scorer, plan.prompt)
-    return check_parity(
-        runner, reference, make_request(plan.processor, plan.prompt, folder / TOKENIZER_NAME), plan.budgets
-    )
+def _traced(plan: _Plan, tell: Report) -> list[Layout]:
+    layouts = []
+    for index, graph in enumerate(plan.graphs):
+        tell(Progress(f"Tracing {graph.file_name}", 0.02 + (_TRACED - 0.02) * index / len(plan.graphs)))
+        layouts.append(lay_out(make_model(graph, plan.checkpoint, plan.formats), graph.file_name))
+    return layouts
 
 
-def _manifest(plan: _Plan, options: ExportOptions, parity: tuple[ParityResult, ...], folder: Path) -> Manifest:
+def _clear(folder: Path, layouts: tuple[Layout, ...]) -> None:
+    """Of an interrupted export, only weights and their journal are of use."""
+    useful = {RESUME_NAME, *(layout.data_file for layout in layouts)}
+    for path in folder.iterdir():
+        if path.name not in useful:
+            path.unlink()
+
+
+def _require_room(folder: Path, data_bytes: int) -> None:
+    there = sum(path.stat().st_size for path in folder.iterdir())
+    missing = data_bytes + _SMALL_FILES_BYTES - there
+    free = shutil.disk_usage(folder).free
+    if missing > free:
+        raise UserError(
+            f"The bundle needs {missing / 1e9:.2f} GB more in '{folder.parent}', where {free / 1e9:.2f} GB are free; "
+            "make room or choose another --out."
+        )
+
+
+def _compare(plan: _Plan, folder: Path) -> tuple[tuple[ParityResult, ...], str]:
+    """The results, and whether both models were held whole or streamed."""
+    checkpoint = plan.checkpoint
+    streamed = sum(tensor.elements for tensor in checkpoint.tensors.values()) > _WHOLE_PARAMETERS
+    reference = (StreamedReference if streamed else Reference)(checkpoint, plan.scorer, plan.prompt)
+    open_session = StreamedSession if streamed else whole_session
+    runner = GraphRunner(folder, checkpoint.spec.text, plan.prompt, session_config(plan.formats), open_session)
+    request = make_request(plan.processor, plan.prompt, folder / TOKENIZER_NAME)
+    results = check_parity(runner, reference, request, plan.budgets, plan.formats)
+    return results, "streamed" if streamed else "whole"
+
+
+def _manifest(
+    plan: _Plan,
+    options: ExportOptions,
+    parity: tuple[ParityResult, ...],
+    parity_method: str,
+    files: tuple[FileRecord, ...],
+) -> Manifest:
     scorer_parameters = sum(parameter.numel() for parameter in plan.scorer.parameters())
     return Manifest(
         schema_version=SCHEMA_VERSION,
@@ -129,11 +216,14 @@ def _manifest(plan: _Plan, options: ExportOptions, parity: tuple[ParityResult, .
         prompt=plan.prompt,
         image=plan.image,
         target=options.target,
-        precision=options.precision,
+        precision=options.precision.precision,
         scorer=ScorerRecord(plan.card.method, scorer_parameters, plan.card.training),
         parity=parity,
         versions=_versions(),
-        files=tuple(record_file(folder, path) for path in sorted(folder.iterdir())),
+        files=files,
+        weight_formats=plan.formats,
+        session_config=session_config(plan.formats),
+        parity_method=parity_method,
     )
 
 

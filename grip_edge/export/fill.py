@@ -1,73 +1,94 @@
-"""Weights into a traced graph, one tensor at a time, so that memory holds the biggest tensor and not the model.
+"""Makes the weights of a graph and writes them to its data file, one at a time.
 
-A traced graph's initializers have names and shapes but no data. Linear weights are stored transposed on the way
-([in, out], as MatMul reads them), which removes their Transpose nodes; then constants are folded and tracing's
-notes (source paths among them) dropped. Data is read when the file is written.
+While one weight is written and added to the file's SHA-256, the next is made: memory holds two. Each finished weight
+is noted (``journal``); what a killed export has finished is checked and kept.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import BinaryIO
 
-import numpy as np
-import onnx_ir as ir
-from onnx_ir.passes.common import ClearMetadataAndDocStringPass
-from onnxscript.optimizer import optimize
-from torch import Tensor
+import torch
 
-T = TypeVar("T")
-LoadTensor = Callable[[str], Tensor]
+from grip_edge.export.journal import Entry, Journal
+from grip_edge.export.layout import Layout, Place
+from grip_edge.manifest import FileRecord
 
+# Gets every weight when it is on disk.
+Written = Callable[[Place], None]
 
-def fill_and_save(model: ir.Model, load: LoadTensor, path: Path) -> None:
-    """Saves ``model`` as ``path`` and its weights as ``<path>.data``; ``load`` gives each initializer by its name."""
-    transposed = fold_transposes(model)
-    for name, value in model.graph.initializers.items():
-        value.const_value = _lazy(name, value, load, name in transposed)
-    optimize(model)
-    _drop_notes(model)
-    ir.save(model, path, external_data=f"{path.name}.data")
+_READ_BYTES = 1 << 22
 
 
-def fold_transposes(model: ir.Model) -> set[str]:
-    """Removes Transpose nodes that read a matrix initializer; returns the initializers to store transposed."""
-    folded = set()
-    for name, value in model.graph.initializers.items():
-        consumers = value.consumers()
-        if not consumers or not all(_is_matrix_transpose(node) for node in consumers):
-            continue
-        for node in consumers:
-            ir.convenience.replace_all_uses_with(node.outputs[0], value)
-            model.graph.remove(node, safe=True)
-        value.shape = ir.Shape(reversed(_known(value.shape)))
-        folded.add(name)
-    return folded
+def write_weights(layout: Layout, folder: Path, journal: Journal, written: Written) -> FileRecord:
+    """Writes or completes the data file; its record comes without reading the file again."""
+    path = folder / layout.data_file
+    path.touch()
+    with path.open("r+b") as file:
+        digest, done = _finished(layout, file, journal)
+        journal.keep(layout.data_file, done)
+        file.seek(layout.places[done - 1].end_byte if done else 0)
+        file.truncate()
+        for place in layout.places[:done]:
+            written(place)
+        writer = _Writer(file, digest, journal, layout.data_file, written)
+        with ThreadPoolExecutor(max_workers=1) as executor:
+            pending: Future[None] | None = None
+            for place in layout.places[done:]:
+                tensor = place.weight.make().contiguous()
+                if pending is not None:
+                    pending.result()
+                pending = executor.submit(writer.write, place, tensor)
+                del tensor
+            if pending is not None:
+                pending.result()
+    return FileRecord(layout.data_file, layout.data_bytes, digest.hexdigest())
 
 
-def _is_matrix_transpose(node: ir.Node) -> bool:
-    return node.op_type == "Transpose" and tuple(node.attributes["perm"].as_ints()) == (1, 0)
+class _Writer:
+    def __init__(
+        self, file: BinaryIO, digest: hashlib._Hash, journal: Journal, data_file: str, written: Written
+    ) -> None:
+        self._file = file
+        self._digest = digest
+        self._journal = journal
+        self._data_file = data_file
+        self._written = written
+
+    def write(self, place: Place, tensor: torch.Tensor) -> None:
+        data = tensor.view(torch.uint8).numpy().reshape(-1).data
+        if len(data) != place.weight.nbytes:
+            raise RuntimeError(f"weight '{place.name}' came with {len(data)} bytes, {place.weight.nbytes} were planned")
+        for piece in (bytes(place.start_byte - self._file.tell()), data):
+            self._file.write(piece)
+            self._digest.update(piece)
+        self._file.flush()
+        sha256 = self._digest.copy().hexdigest()
+        self._journal.add(Entry(self._data_file, place.name, place.weight.recipe, place.end_byte, sha256))
+        self._written(place)
 
 
-def _lazy(name: str, value: ir.Value, load: LoadTensor, transpose: bool) -> ir.LazyTensor:
-    def read() -> ir.Tensor[Any]:
-        tensor = load(name)
-        array = (tensor.T if transpose else tensor).numpy()
-        return ir.Tensor(np.ascontiguousarray(array), name=name)
+def _finished(layout: Layout, file: BinaryIO, journal: Journal) -> tuple[hashlib._Hash, int]:
+    """The sum over the weights that are in the file already, as they would be written now, and how many these are."""
+    digest = hashlib.sha256()
+    done = 0
+    for place, entry in zip(layout.places, journal.entries(layout.data_file), strict=False):
+        planned = (place.name, place.weight.recipe, place.end_byte)
+        if planned != (entry.name, entry.recipe, entry.end_byte):
+            break
+        longer = digest.copy()
+        _update(longer, file, place.end_byte - file.tell())
+        if longer.hexdigest() != entry.sha256:
+            break
+        digest, done = longer, done + 1
+    return digest, done
 
-    return ir.LazyTensor(read, dtype=_known(value.dtype), shape=_known(value.shape), name=name)
 
-
-def _known(attribute: T | None) -> T:
-    """Type or shape of an initializer, which tracing always sets."""
-    if attribute is None:
-        raise ValueError("an initializer has neither type nor shape")
-    return attribute
-
-
-def _drop_notes(model: ir.Model) -> None:
-    ClearMetadataAndDocStringPass()(model)
-    values = [*model.graph.inputs, *model.graph.initializers.values()]
-    for value in (*values, *(output for node in model.graph for output in node.outputs)):
-        value.metadata_props.clear()
+def _update(digest: hashlib._Hash, file: BinaryIO, count: int) -> None:
+    while count > 0 and (piece := file.read(min(count, _READ_BYTES))):
+        digest.update(piece)
+        count -= len(piece)

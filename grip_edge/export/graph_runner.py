@@ -5,35 +5,53 @@ Independent of the runtime on purpose: what is checked here are the graphs. Not 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
 from grip_edge.bundle import GRAPH_NAMES
-from grip_edge.export.reference import NEW_TOKENS, Answer, Request
+from grip_edge.export.reference import Answer, Request
 from grip_edge.manifest import PromptSpec, TextSpec
 
 Array = NDArray[Any]
 
 
+class Session(Protocol):
+    """The part of ONNX Runtime's session that is used here."""
+
+    def run(self, output_names: list[str] | None, feeds: dict[str, Array]) -> list[Array]: ...
+
+
+OpenSession = Callable[[Path, ort.SessionOptions], Session]
+
+
 class GraphRunner:
-    def __init__(self, folder: Path, text: TextSpec, prompt: PromptSpec) -> None:
+    """``session_config`` is what ONNX Runtime must be told about these graphs."""
+
+    def __init__(
+        self,
+        folder: Path,
+        text: TextSpec,
+        prompt: PromptSpec,
+        session_config: dict[str, str],
+        open_session: OpenSession,
+    ) -> None:
         options = ort.SessionOptions()
         options.log_severity_level = 3
-        self._sessions = {
-            name: ort.InferenceSession(folder / name, options, providers=["CPUExecutionProvider"])
-            for name in GRAPH_NAMES
-        }
+        for key, value in session_config.items():
+            options.add_session_config_entry(key, value)
+        self._sessions = {name: open_session(folder / name, options) for name in GRAPH_NAMES}
         self._text = text
         self._prompt = prompt
 
     def features(self, request: Request) -> Array:
         return self._run("vision.onnx", pixels=request.pixels.numpy())[0]
 
-    def answer(self, request: Request, features: Array, kept: int) -> Answer:
+    def answer(self, request: Request, features: Array, kept: int, new_tokens: int) -> Answer:
         question_embeds = self._embed(request.question_ids.numpy())
         kept_embeds, kept_indices, _ = self._run(
             "select.onnx", features=features, question_embeds=question_embeds, budget=np.array([kept])
@@ -41,24 +59,30 @@ class GraphRunner:
         ids = request.prompt_ids.numpy()
         place = int(np.flatnonzero(ids[0] == self._prompt.image_token_id)[0])
         embeds = np.concatenate([self._embed(ids[:, :place]), kept_embeds, self._embed(ids[:, place + 1 :])], axis=1)
-        logits, tokens = self._decode(embeds)
+        logits, tokens = self._decode(embeds, new_tokens)
         return Answer(logits, tokens, tuple(kept_indices[0].tolist()))
 
-    def _decode(self, embeds: Array) -> tuple[NDArray[np.float32], tuple[int, ...]]:
+    def _decode(self, embeds: Array, new_tokens: int) -> tuple[NDArray[np.float32], tuple[int, ...]]:
         """Greedy: logits of the prompt's last position, and the new tokens."""
         text = self._text
-        shape = (1, text.kv_heads, embeds.shape[1] + NEW_TOKENS, text.head_dim)
+        shape = (1, text.kv_heads, embeds.shape[1] + new_tokens, text.head_dim)
         names = [f"cache_{kind}_{layer}" for layer in range(text.layers) for kind in ("key", "value")]
         caches = {name: np.zeros(shape, np.float32) for name in names}
-        first_logits, tokens, start = None, [], 0
+        first_logits, start = None, 0
+        tokens: list[int] = []
         while True:
-            positions = np.arange(start, start + embeds.shape[1])[None]
-            logits, *new_caches = self._run(
-                "decoder.onnx", embeds=embeds, position_ids=positions, write_start=np.array([start]), **caches
-            )
+            last = len(tokens) + 1 == new_tokens
+            outputs = ["logits"] if last else ["logits", *(f"new_{name}" for name in names)]
+            feeds = {
+                "embeds": embeds,
+                "position_ids": np.arange(start, start + embeds.shape[1])[None],
+                "write_start": np.array([start]),
+                **caches,
+            }
+            logits, *new_caches = self._sessions["decoder.onnx"].run(outputs, feeds)
             first_logits = logits[0] if first_logits is None else first_logits
             tokens.append(int(logits[0].argmax()))
-            if tokens[-1] in self._prompt.stop_token_ids or len(tokens) == NEW_TOKENS:
+            if last or tokens[-1] in self._prompt.stop_token_ids:
                 return first_logits, tuple(tokens)
             caches = dict(zip(names, new_caches, strict=True))
             start += embeds.shape[1]
@@ -68,5 +92,10 @@ class GraphRunner:
         return self._run("embed.onnx", token_ids=token_ids)[0]
 
     def _run(self, name: str, **inputs: Array) -> list[Array]:
-        outputs: list[Array] = self._sessions[name].run(None, inputs)
-        return outputs
+        return self._sessions[name].run(None, inputs)
+
+
+def whole_session(path: Path, options: ort.SessionOptions) -> Session:
+    """A session that holds the whole graph."""
+    session: Session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return session

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from grip_edge.errors import UserError
+from grip_edge.export.precision import PrecisionOptions
 
 TARGETS = ("cpu",)
-PRECISIONS = ("fp32",)
 
 
 @dataclass(frozen=True)
@@ -20,10 +20,10 @@ class ExportOptions:
     scorer: Path | None
     out: Path
     target: str = "cpu"
-    precision: str = "fp32"
+    precision: PrecisionOptions = PrecisionOptions()
     force: bool = False
 
     def __post_init__(self) -> None:
-        for option, value, known in (("target", self.target, TARGETS), ("precision", self.precision, PRECISIONS)):
-            if value not in known:
-                raise UserError(f"--{option} {value} does not exist in this version; choose from: {', '.join(known)}.")
+        if self.target not in TARGETS:
+            listed = ", ".join(TARGETS)
+            raise UserError(f"--target {self.target} does not exist in this version; choose from: {listed}.")

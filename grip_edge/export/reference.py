@@ -18,7 +18,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import GenerationConfig, LlavaForConditionalGeneration
 
-from grip_edge.calibration.scorer import GripScorer
+from grip_edge.calibration.scorer_interface import Scorer
 from grip_edge.calibration.selection import gather_tokens, keep_best
 from grip_edge.errors import ParityError
 from grip_edge.export.checkpoint import Checkpoint
@@ -81,12 +81,11 @@ def synthetic_image() -> Image.Image:
 class Reference:
     """Holds the whole model in memory: the check costs what transformers costs."""
 
-    def __init__(self, checkpoint: Checkpoint, scorer: GripScorer, prompt: PromptSpec) -> None:
+    def __init__(self, checkpoint: Checkpoint, scorer: Scorer, prompt: PromptSpec) -> None:
         self._model = LlavaForConditionalGeneration.from_pretrained(
             checkpoint.folder, dtype=torch.float32, local_files_only=True
         ).eval()
         self._model.generation_config = GenerationConfig(
-            max_new_tokens=NEW_TOKENS,
             do_sample=False,
             eos_token_id=list(prompt.stop_token_ids),
             pad_token_id=prompt.stop_token_ids[0],
@@ -96,19 +95,20 @@ class Reference:
         self._scorer = scorer
         self._image_token_id = prompt.image_token_id
 
-    @torch.no_grad()
+    @staticmethod
+    def new_tokens(smallest_budget: bool) -> int:
+        """Greedy tokens to compare; the same at every budget."""
+        return NEW_TOKENS
+
     def features(self, request: Request) -> Tensor:
         """The features that the projector gets: [1,N,Dv]."""
-        config = self._model.config
-        states = self._model.model.vision_tower(request.pixels, output_hidden_states=True).hidden_states
-        features: Tensor = states[config.vision_feature_layer][:, 1:]
-        return features
+        return vision_features(self._model, request)
 
     @torch.no_grad()
-    def answer(self, request: Request, kept: int) -> Answer:
+    def answer(self, request: Request, kept: int, new_tokens: int = NEW_TOKENS) -> Answer:
         features = self.features(request)
         if kept == features.shape[1]:
-            output = self._model.generate(**request.processed)
+            output = self._model.generate(**request.processed, max_new_tokens=new_tokens)
             first_new = request.processed["input_ids"].shape[1]
             return self._answer(output, output.sequences[0, first_new:], range(kept))
         embed = self._model.get_input_embeddings()
@@ -119,9 +119,17 @@ class Reference:
         before, after = request.prompt_ids[:, :place], request.prompt_ids[:, place + 1 :]
         embeds = torch.cat([embed(before), projected, embed(after)], dim=1)
         mask = torch.ones(embeds.shape[:2], dtype=torch.int64)
-        output = self._model.generate(inputs_embeds=embeds, attention_mask=mask)
+        output = self._model.generate(inputs_embeds=embeds, attention_mask=mask, max_new_tokens=new_tokens)
         return self._answer(output, output.sequences[0], indices[0].tolist())
 
     @staticmethod
     def _answer(output: Any, tokens: Tensor, kept_indices: Any) -> Answer:
         return Answer(output.logits[0][0].float().numpy(), tuple(tokens.tolist()), tuple(kept_indices))
+
+
+@torch.no_grad()
+def vision_features(model: Any, request: Request) -> Tensor:
+    """Of transformers' model: the selected layer's hidden state, without the CLS token."""
+    states = model.model.vision_tower(request.pixels, output_hidden_states=True).hidden_states
+    features: Tensor = states[model.config.vision_feature_layer][:, 1:]
+    return features

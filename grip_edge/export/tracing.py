@@ -1,30 +1,31 @@
-"""From a network to an ONNX graph without weights, and from there to files.
+"""From a network to an ONNX graph whose weights are descriptions of what will be written (``weights``).
 
 The network is built and traced under fake tensors, which have shapes but no data: memory does not grow with the
-model. The weights come afterwards, one at a time (``fill``).
+model. Passes then bring the graph to its target's form and precision. Not here: writing (``layout``, ``fill``).
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import onnx_ir as ir
 import torch
+from onnxscript.optimizer import optimize
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from grip_edge.errors import UserError
-from grip_edge.export.checkpoint import Checkpoint
-from grip_edge.export.fill import fill_and_save
+from grip_edge.export.checkpoint import FLOAT_DTYPES, Checkpoint
 from grip_edge.export.graphs import Graph
 from grip_edge.export.networks.ops import TRANSLATIONS
+from grip_edge.export.passes.drop_notes import DropNotes
+from grip_edge.export.passes.editing import set_weight
+from grip_edge.export.passes.fold_transposes import FoldTransposes
+from grip_edge.export.passes.plan import precision_passes
+from grip_edge.export.weights import FloatWeight, given_weight
+from grip_edge.manifest import WeightFormats
 
 OPSET = 24
 
 _KEPT_AXIS = "K"
-
-# Stored types whose numbers are the weights themselves; quantised checkpoints need scales that are not read here.
-_FLOAT_DTYPES = ("F32", "F16", "BF16")
 
 
 def check_weights(graph: Graph, checkpoint: Checkpoint) -> None:
@@ -42,18 +43,35 @@ def check_weights(graph: Graph, checkpoint: Checkpoint) -> None:
         if stored.shape != tuple(parameter.shape):
             found, expected = list(stored.shape), list(parameter.shape)
             raise UserError(f"{where} has shape {found}, config.json says {expected}; they are of different models.")
-        if stored.dtype not in _FLOAT_DTYPES:
-            raise UserError(f"{where} is stored as {stored.dtype}; expected one of {', '.join(_FLOAT_DTYPES)}.")
+        if stored.dtype not in FLOAT_DTYPES:
+            raise UserError(f"{where} is stored as {stored.dtype}; expected one of {', '.join(FLOAT_DTYPES)}.")
 
 
-def write_graph(graph: Graph, checkpoint: Checkpoint, folder: Path) -> None:
-    """Writes the graph and, beside it, its weights."""
+def make_model(graph: Graph, checkpoint: Checkpoint, formats: WeightFormats) -> ir.Model:
+    """The graph as the bundle will hold it, its weights still to be made."""
+    model = trace(graph)
+    describe_weights(model, graph, checkpoint)
+    FoldTransposes()(model)
+    optimize(model)
+    for rewrite in precision_passes(model, graph.file_name, formats):
+        rewrite(model)
+    DropNotes()(model)
+    return model
 
-    def load(name: str) -> Tensor:
-        source = graph.source(name)
-        return checkpoint.load(source) if isinstance(source, str) else source
 
-    fill_and_save(trace(graph), load, folder / graph.file_name)
+def describe_weights(model: ir.Model, graph: Graph, checkpoint: Checkpoint) -> None:
+    """Initializers get the description of the tensor that they stand for."""
+    for name, value in model.graph.initializers.items():
+        set_weight(value, _describe(graph.source(name), value, checkpoint))
+
+
+def _describe(source: str | Tensor, value: ir.Value, checkpoint: Checkpoint) -> FloatWeight:
+    if isinstance(source, Tensor):
+        return given_weight(source)
+    if value.dtype is None:
+        raise ValueError(f"initializer '{value.name}' has no type")
+    shape = checkpoint.tensors[source].shape
+    return FloatWeight(value.dtype, shape, checkpoint.recipe(source), lambda: checkpoint.read(source))
 
 
 def trace(graph: Graph) -> ir.Model:

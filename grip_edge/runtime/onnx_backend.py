@@ -6,8 +6,10 @@ Not here: the decoder's cache binding (``decoder``).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -38,11 +40,12 @@ class Graphs:
     """The four sessions of one bundle. ``threads`` None leaves the number to ONNX Runtime."""
 
     def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
-        self._vision = load_session(bundle.path("vision.onnx"), *_VISION, threads)
-        self._embed = load_session(bundle.path("embed.onnx"), *_EMBED, threads)
-        self._select = load_session(bundle.path("select.onnx"), *_SELECT, threads)
+        config = bundle.manifest.session_config
+        self._vision = load_session(bundle.path("vision.onnx"), *_VISION, threads, config)
+        self._embed = load_session(bundle.path("embed.onnx"), *_EMBED, threads, config)
+        self._select = load_session(bundle.path("select.onnx"), *_SELECT, threads, config)
         self.decoder = load_session(
-            bundle.path("decoder.onnx"), *decoder_names(bundle.manifest.model.text.layers), threads
+            bundle.path("decoder.onnx"), *decoder_names(bundle.manifest.model.text.layers), threads, config
         )
 
     def encode_image(self, pixels: NDArray[np.float32]) -> NDArray[Any]:
@@ -71,12 +74,19 @@ def decoder_names(layers: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def load_session(
-    path: Path, inputs: tuple[str, ...], outputs: tuple[str, ...], threads: int | None
+    path: Path,
+    inputs: tuple[str, ...],
+    outputs: tuple[str, ...],
+    threads: int | None,
+    config: Mapping[str, str] = MappingProxyType({}),
 ) -> ort.InferenceSession:
+    """``config`` is what the bundle wants ONNX Runtime to be told."""
     options = ort.SessionOptions()
     options.log_severity_level = 3  # errors come as exceptions
     # Four sessions have four thread pools: threads of one that spin while they wait take the cores from the next.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    for key, value in config.items():
+        options.add_session_config_entry(key, value)
     if threads is not None:
         options.intra_op_num_threads = threads
     try:

@@ -49,7 +49,7 @@ NOTICED_ON_LOADING: dict[str, tuple[Damage, str, str]] = {
     "foreign manifest": (lambda b: (b / "grip.json").write_text("[1]"), "this is no grip-edge bundle", "grip.json"),
     "newer schema": (
         lambda b: edit_manifest(b, schema_version=99),
-        "schema_version is 99, this version reads 1; upgrade grip-edge",
+        "schema_version is 99, this version reads 2; upgrade grip-edge",
         "grip.json",
     ),
     "unknown field": (lambda b: edit_manifest(b, flavour="mint"), "flavour", "grip.json"),

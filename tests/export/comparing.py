@@ -13,9 +13,17 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from grip_edge.export.checkpoint import Checkpoint
+from grip_edge.export.fill import write_weights
 from grip_edge.export.graphs import Graph
+from grip_edge.export.journal import Journal
+from grip_edge.export.layout import Layout, lay_out, save_graph
+from grip_edge.export.precision import PrecisionOptions
+from grip_edge.export.quiet import quiet_libraries
+from grip_edge.export.tracing import make_model
+from grip_edge.manifest import WeightFormats
 
 TOLERANCE = 1e-4
+FP32 = PrecisionOptions().formats
 
 
 def assert_close(what: str, found: Any, expected: Any, tolerance: float = TOLERANCE) -> None:
@@ -35,6 +43,15 @@ def network_with_weights(graph: Graph, checkpoint: Checkpoint) -> nn.Module:
             source = graph.source(name)
             parameter.copy_(checkpoint.load(source) if isinstance(source, str) else source)
     return module.eval()
+
+
+def write_graph(graph: Graph, checkpoint: Checkpoint, folder: Path, formats: WeightFormats = FP32) -> Layout:
+    """The graph and its weights as an export writes them."""
+    with quiet_libraries():
+        layout = lay_out(make_model(graph, checkpoint, formats), graph.file_name)
+    save_graph(layout, folder)
+    write_weights(layout, folder, Journal(folder), lambda place: None)
+    return layout
 
 
 def session(model: Path | ir.Model) -> ort.InferenceSession:

@@ -18,7 +18,8 @@ from grip_edge import catalog
 from grip_edge.bundle import open_bundle
 from grip_edge.cli.main import cli
 from grip_edge.export import exporter
-from grip_edge.export.exporter import ExportOptions
+from grip_edge.export.exporter import ExportOptions, Progress
+from grip_edge.export.precision import PrecisionOptions
 
 
 def run(*arguments: Any) -> Result:
@@ -31,7 +32,7 @@ def requested(toy_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> list[ExportO
     requests: list[ExportOptions] = []
 
     def answer(options: ExportOptions, report: Any) -> Any:
-        report("Working", 0.5)
+        report(Progress("Working", 0.5, 3, 4, 1, 2))
         requests.append(options)
         return open_bundle(toy_bundle)
 
@@ -48,8 +49,10 @@ def test_export_passes_every_option_on_and_summarises(requested: list[ExportOpti
     assert f"grip-edge infer IMAGE QUESTION --budget 8 --bundle {toy_bundle}\n" in result.stdout
 
     run("export", "--model", "m", "--budget-range", "1,2", "--scorer", "s", "--out", "o", "--target", "cpu",
-        "--precision", "fp32", "--force")  # fmt: skip
-    assert requested.pop() == ExportOptions("m", "1,2", Path("s"), Path("o"), force=True)
+        "--precision", "int4", "--lm-head-precision", "int8", "--embedding-precision", "fp16", "--int4-block", "128",
+        "--int4-asymmetric", "--force")  # fmt: skip
+    formats = PrecisionOptions("int4", "int8", "fp16", 128, False)
+    assert requested.pop() == ExportOptions("m", "1,2", Path("s"), Path("o"), precision=formats, force=True)
 
 
 def test_wrong_options_are_one_line_with_exit_code_2(requested: list[ExportOptions]) -> None:
@@ -76,13 +79,13 @@ def test_a_missing_extra_names_the_pip_command(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")
-def test_ctrl_c_leaves_nothing(toy_checkpoint: Path, toy_scorer: Path, tmp_path: Path) -> None:
-    """The real command, interrupted while it writes."""
+def test_ctrl_c_before_the_first_weight_leaves_nothing(toy_checkpoint: Path, toy_scorer: Path, tmp_path: Path) -> None:
+    """The real command, interrupted while it traces."""
     out = tmp_path / "bundle"
     arguments = ["export", "--model", toy_checkpoint, "--budget-range", "0.1,0.5", "--scorer", toy_scorer, "--out", out]
     command = [sys.executable, "-m", "grip_edge.cli.main", *map(str, arguments)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        while not list(tmp_path.glob(".bundle.partial-*")):
+        while not list(tmp_path.glob(".bundle.partial")):
             assert process.poll() is None, process.communicate()
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)

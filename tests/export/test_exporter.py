@@ -7,17 +7,31 @@ import errno
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import onnx_ir as ir
 import pytest
 from torch import Tensor
 
-from grip_edge.bundle import GRAPH_NAMES, MANIFEST_NAME, TOKENIZER_NAME, damage, open_bundle
+from grip_edge.bundle import (
+    GRAPH_NAMES,
+    MANIFEST_NAME,
+    RESUME_NAME,
+    TOKENIZER_NAME,
+    damage,
+    open_bundle,
+    partial_folder,
+    record_file,
+    writing_bundle,
+)
 from grip_edge.errors import BudgetError, ParityError, UserError
 from grip_edge.export import exporter
 from grip_edge.export.checkpoint import Checkpoint
-from grip_edge.export.exporter import ExportOptions, export_bundle
-from grip_edge.export.graphs import Graph
+from grip_edge.export.exporter import ExportOptions, Progress, export_bundle
+from grip_edge.export.journal import Entry, Journal
+from grip_edge.export.layout import Layout
+from grip_edge.manifest import FileRecord
 from tests.toy_model import save_toy_checkpoint, save_toy_scorer
 
 Options = Callable[..., ExportOptions]
@@ -36,13 +50,23 @@ def options(toy_checkpoint: Path, toy_scorer: Path, tmp_path: Path) -> Options:
 
 @pytest.fixture
 def copied_graphs(toy_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Graphs come from the toy's bundle instead of being traced anew: the same bytes, sooner."""
+    """Graphs and weights come from the toy's bundle instead of being traced anew: the same bytes, sooner."""
 
-    def copy(graph: Graph, checkpoint: Checkpoint, folder: Path) -> None:
-        for name in (graph.file_name, f"{graph.file_name}.data"):
-            shutil.copyfile(toy_bundle / name, folder / name)
+    def trace(plan: Any, tell: Any) -> list[Layout]:
+        return [Layout(graph.file_name, f"{graph.file_name}.data", ir.load(toy_bundle / graph.file_name), ())
+                for graph in plan.graphs]  # fmt: skip
 
-    monkeypatch.setattr(exporter, "write_graph", copy)
+    def write_weights(layout: Layout, folder: Path, journal: Journal, written: Any) -> FileRecord:
+        shutil.copyfile(toy_bundle / layout.data_file, folder / layout.data_file)
+        journal.add(Entry(layout.data_file, "all", "", 0, ""))
+        return record_file(folder, folder / layout.data_file)
+
+    def save_graph(layout: Layout, folder: Path) -> None:
+        shutil.copyfile(toy_bundle / layout.graph_file, folder / layout.graph_file)
+
+    monkeypatch.setattr(exporter, "_traced", trace)
+    monkeypatch.setattr(exporter, "write_weights", write_weights)
+    monkeypatch.setattr(exporter, "save_graph", save_graph)
 
 
 @pytest.fixture
@@ -50,7 +74,7 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
     def work(*arguments: Any) -> None:
         raise AssertionError("work began before the checks were done")
 
-    monkeypatch.setattr(exporter, "write_graph", work)
+    monkeypatch.setattr(exporter, "make_model", work)
 
 
 def left_on_disk(options: ExportOptions) -> list[str]:
@@ -80,14 +104,22 @@ def test_a_sharded_untied_checkpoint_exports_without_a_word(
     """A full export, with its comparison; nothing is printed, and progress goes from 0 to 1."""
     folder = save_toy_checkpoint(tmp_path / "untied", seed=3, tied=False, shard_size="100KB")
     capfd.readouterr()
-    steps: list[tuple[str, float]] = []
-    bundle = export_bundle(options(model=str(folder)), lambda step, done: steps.append((step, done)))
+    steps: list[Progress] = []
+    bundle = export_bundle(options(model=str(folder)), steps.append)
     assert tuple(capfd.readouterr()) == ("", "")
     assert len(bundle.manifest.parity) == 3
-    fractions = [done for _, done in steps]
+    fractions = [progress.fraction for progress in steps]
     assert fractions == sorted(fractions)
     assert (fractions[0], fractions[-1]) == (0.0, 1.0)
-    assert len({step for step, _ in steps}) == len(steps) > 6
+    assert len({progress.step for progress in steps}) > 10
+    writing = [progress for progress in steps if progress.weights_total]
+    assert [progress.weights_done for progress in writing if progress.bytes_done] == sorted(
+        progress.weights_done for progress in writing if progress.bytes_done
+    )
+    last = writing[-1]
+    assert (last.weights_done, last.weights_total) == (len({p.weights_done for p in writing}) - 1, last.weights_done)
+    sizes = {record.path: record.bytes for record in bundle.manifest.files}
+    assert last.bytes_done <= last.bytes_total == sum(size for name, size in sizes.items() if name.endswith(".data"))
 
 
 def test_the_scorer_inside_the_checkpoint_is_the_default(
@@ -100,34 +132,49 @@ def test_the_scorer_inside_the_checkpoint_is_the_default(
 
 
 def test_failed_parity_leaves_nothing(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
-    load = Checkpoint.load
+    """Not even weights to resume from: they are wrong."""
+    read = Checkpoint.read
 
     def tampered(self: Checkpoint, name: str) -> Tensor:
-        return load(self, name) * (1.01 if name == "language_model.layers.0.mlp.up_proj.weight" else 1.0)
+        return read(self, name) * (1.01 if name == "language_model.layers.0.mlp.up_proj.weight" else 1.0)
 
-    monkeypatch.setattr(Checkpoint, "load", tampered)
+    monkeypatch.setattr(Checkpoint, "read", tampered)
     with pytest.raises(ParityError, match="Logits differ"):
         export_bundle(options())
     assert left_on_disk(options()) == []
 
 
-@pytest.mark.parametrize("step", ["write_graph", "check_parity", "record_file"])
-def test_an_interrupt_leaves_nothing(
+@pytest.mark.parametrize("step", ["make_model", "check_parity", "record_file"])
+def test_an_interrupt_keeps_finished_weights_only(
     options: Options, copied_graphs: None, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
-    proceed, calls = getattr(exporter, step), []
-
-    def interrupt_second_call(*arguments: Any) -> Any:
-        calls.append(arguments)
-        if len(calls) == (1 if step == "check_parity" else 2):
-            assert left_on_disk(options()), "the partial folder is there while work goes on"
-            raise KeyboardInterrupt
-        return proceed(*arguments)
-
-    monkeypatch.setattr(exporter, step, interrupt_second_call)
+    if step == "make_model":
+        monkeypatch.undo()
+    monkeypatch.setattr(exporter, step, _raise(KeyboardInterrupt()))
     with pytest.raises(KeyboardInterrupt):
         export_bundle(options())
-    assert left_on_disk(options()) == []
+    assert left_on_disk(options()) == ([".bundle.partial"] if step == "check_parity" else [])
+
+
+def test_nothing_of_an_interrupted_export_gets_into_the_bundle(
+    options: Options, copied_graphs: None, toy_bundle: Path
+) -> None:
+    partial = partial_folder(options().out)
+    partial.mkdir(parents=True)
+    for name in (RESUME_NAME, "grip.json", "vision.onnx", "stray"):
+        (partial / name).write_text("left over")
+    bundle = export_bundle(options())
+    assert {path.name for path in bundle.folder.iterdir()} == {path.name for path in toy_bundle.iterdir()}
+    assert [problem for _, problem in damage(bundle) if problem] == []
+    assert left_on_disk(options()) == ["bundle"]
+
+
+def test_two_exports_to_one_folder_at_once(options: Options, copied_graphs: None) -> None:
+    with (
+        writing_bundle(options().out, force=False),
+        pytest.raises(UserError, match="Another export is writing"),
+    ):
+        export_bundle(options())
 
 
 def test_an_existing_bundle_is_kept_without_force(options: Options, toy_bundle: Path, no_work: None) -> None:
@@ -158,9 +205,19 @@ def test_a_folder_that_cannot_be_written(options: Options, tmp_path: Path, no_wo
         export_bundle(options(out=tmp_path / "file" / "bundle"))
 
 
-def test_a_full_disk(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exporter, "write_graph", _raise(OSError(errno.ENOSPC, "No space left on device")))
-    with pytest.raises(UserError, match="No space left on device"):
+def test_a_disk_that_fills_up(options: Options, copied_graphs: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exporter, "write_weights", _raise(OSError(errno.ENOSPC, "No space left on device")))
+    with pytest.raises(UserError, match=r"No space left on device.*goes on from '\.bundle\.partial'"):
+        export_bundle(options())
+    assert left_on_disk(options()) == []
+
+
+def test_too_little_room_is_said_before_anything_is_written(
+    options: Options, copied_graphs: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exporter, "save_graph", _raise(AssertionError("something was written")))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=31_000_000))
+    with pytest.raises(UserError, match=r"needs 0\.03 GB more in .*, where 0\.03 GB are free"):
         export_bundle(options())
     assert left_on_disk(options()) == []
 
@@ -169,7 +226,6 @@ def test_a_full_disk(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
     ("changes", "expected"),
     [
         ({"target": "tensorrt"}, "--target tensorrt does not exist in this version; choose from: cpu"),
-        ({"precision": "int4"}, "--precision int4 does not exist in this version; choose from: fp32"),
         ({"model": "llava-7b"}, "no model 'llava-7b'. Known: llava-tiny; a local folder in Hugging Face format"),
         ({"scorer": None}, "No trained scorer comes with .*--scorer"),
         ({"scorer": Path("nowhere")}, "'nowhere' is no scorer"),
@@ -202,7 +258,7 @@ def test_a_scorer_of_another_model(
         export_bundle(options(scorer=save_toy_scorer(tmp_path / "other", **shape)))
 
 
-def _raise(error: Exception) -> Callable[..., Any]:
+def _raise(error: BaseException) -> Callable[..., Any]:
     def fail(*arguments: Any) -> Any:
         raise error
 

@@ -20,13 +20,12 @@ from grip_edge.bundle import GRAPH_NAMES
 from grip_edge.calibration.scorer import GripScorer
 from grip_edge.calibration.selection import keep_best_numpy
 from grip_edge.export.checkpoint import Checkpoint
-from grip_edge.export.fill import fill_and_save
 from grip_edge.export.graphs import Graph, decoder_graph, embed_graph, select_graph, vision_graph
 from grip_edge.export.networks.llama import LlamaDecoder
 from grip_edge.export.networks.ops import keep_best
 from grip_edge.export.quiet import quiet_libraries
 from grip_edge.export.tracing import trace
-from tests.export.comparing import assert_close, network_with_weights, random_array, session
+from tests.export.comparing import assert_close, network_with_weights, random_array, session, write_graph
 from tests.toy_model import IMAGE_SIDE_PX, VISUAL_TOKENS, randomise
 
 Sessions = Callable[[str], ort.InferenceSession]
@@ -185,8 +184,7 @@ def test_every_form_of_attention_exports(
     randomise(network)
     weights = dict(network.state_dict()) | dict(network.named_buffers())
     graph = dataclasses.replace(decoder_graph(dataclasses.replace(checkpoint, text=text)), source=weights.__getitem__)
-    with quiet_libraries():
-        fill_and_save(trace(graph), weights.__getitem__, tmp_path / graph.file_name)
+    write_graph(graph, checkpoint, tmp_path)
     decoder = session(tmp_path / graph.file_name)
     cache = np.zeros((1, kv_heads, 8, 10), np.float32)
     inputs = {"embeds": random_array(6, 1, 5, text.width), "position_ids": np.arange(5)[None]}

@@ -17,12 +17,13 @@ from grip_edge.bundle import TOKENIZER_NAME, open_bundle
 from grip_edge.calibration.scorer import GripScorer
 from grip_edge.errors import ParityError
 from grip_edge.export.checkpoint import Checkpoint
-from grip_edge.export.graph_runner import GraphRunner
+from grip_edge.export.graph_runner import GraphRunner, whole_session
 from grip_edge.export.parity import TOLERANCE, check_parity
 from grip_edge.export.prompt import load_processor
 from grip_edge.export.quiet import quiet_libraries
 from grip_edge.export.reference import NEW_TOKENS, Reference, Request, make_request
 from grip_edge.manifest import Manifest, ParityResult
+from tests.export.comparing import FP32
 from tests.toy_model import VISUAL_TOKENS
 
 BUDGETS = BudgetRange(2, 8, VISUAL_TOKENS)
@@ -48,7 +49,11 @@ def request_(checkpoint: Checkpoint, manifest: Manifest) -> Request:
 
 def check(folder: Path, manifest: Manifest, reference: Reference, request: Request) -> tuple[ParityResult, ...]:
     with quiet_libraries():
-        return check_parity(GraphRunner(folder, manifest.model.text, manifest.prompt), reference, request, BUDGETS)
+        return check_parity(runner(folder, manifest), reference, request, BUDGETS, FP32)
+
+
+def runner(folder: Path, manifest: Manifest) -> GraphRunner:
+    return GraphRunner(folder, manifest.model.text, manifest.prompt, manifest.session_config, whole_session)
 
 
 def change_weight(folder: Path, graph: str, name: str, factor: float) -> None:
@@ -84,8 +89,8 @@ def test_the_unpruned_reference_is_the_pruned_path_with_all_tokens(
     reference: Reference, request_: Request, toy_bundle: Path, manifest: Manifest
 ) -> None:
     """plain ``generate`` on the processor's output equals the graphs at N; there is no third way at N."""
-    runner = GraphRunner(toy_bundle, manifest.model.text, manifest.prompt)
-    found = runner.answer(request_, runner.features(request_), VISUAL_TOKENS)
+    graphs = runner(toy_bundle, manifest)
+    found = graphs.answer(request_, graphs.features(request_), VISUAL_TOKENS, NEW_TOKENS)
     expected = reference.answer(request_, VISUAL_TOKENS)
     assert found.kept_indices == tuple(range(VISUAL_TOKENS))
     assert found.tokens == expected.tokens

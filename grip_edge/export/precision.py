@@ -1,0 +1,78 @@
+"""What each ``--precision`` means: the number format of the weights in each part of the model.
+
+    scheme        weights                              arithmetic on ONNX Runtime's CPU
+    fp32          as they are                          fp32
+    fp16, bf16    half the bytes on disk               fp32 (no 16-bit matrix products there: widened when loaded)
+    int8          int8, one scale per output           int8: inputs are quantised on the fly, per tensor (W8A8)
+    int8-weight   int8, one scale per 128 inputs       int8 with inputs quantised per block
+    int4          4 bits, one scale per block          as int8-weight
+
+The scorer is always fp32: it is small, and it decides. Embedding tables are read by row, for which int4 has no standard
+form that ONNX Runtime runs without restoring the whole table; they go down to int8.
+Needs no torch. Not here: the passes that bring a graph to a scheme (``passes``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from grip_edge.errors import UserError
+from grip_edge.manifest import WeightFormats
+
+PRECISIONS = ("fp32", "fp16", "bf16", "int8", "int8-weight", "int4")
+EMBEDDING_PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+INT4_BLOCKS = (32, 128)
+INT8_BLOCK = 128
+
+_DEFAULT_INT4_BLOCK = 32
+_FLOATS = ("fp32", "fp16", "bf16")
+
+
+@dataclass(frozen=True)
+class PrecisionOptions:
+    """``None`` leaves the choice to ``precision``. The int4 options are errors where nothing is int4."""
+
+    precision: str = "fp32"
+    lm_head: str | None = None
+    embedding: str | None = None
+    int4_block: int | None = None
+    int4_symmetric: bool | None = None
+
+    def __post_init__(self) -> None:
+        for option, value, known in (
+            ("precision", self.precision, PRECISIONS),
+            ("lm-head-precision", self.lm_head, PRECISIONS),
+            ("embedding-precision", self.embedding, EMBEDDING_PRECISIONS),
+            ("int4-block", self.int4_block, INT4_BLOCKS),
+        ):
+            if value is not None and value not in known:
+                listed = ", ".join(str(choice) for choice in known)
+                raise UserError(f"--{option} {value} does not exist; choose from: {listed}.")
+        if "int4" not in (self.precision, self.lm_head):
+            for option, value in (("int4-block", self.int4_block), ("int4-symmetric", self.int4_symmetric)):
+                if value is not None:
+                    raise UserError(f"--{option} has no effect with --precision {self.precision}; drop one of them.")
+
+    @property
+    def formats(self) -> WeightFormats:
+        """Quantised models keep the parts where a mistake costs most, and that are small, in 8 bits."""
+        plain = self.precision in _FLOATS
+        int4 = "int4" in (self.precision, self.lm_head)
+        return WeightFormats(
+            vision="int8-weight" if self.precision == "int4" else self.precision,
+            decoder=self.precision,
+            lm_head=self.lm_head or (self.precision if plain else "int8-weight"),
+            embedding=self.embedding or (self.precision if plain else "int8"),
+            int4_block=(self.int4_block or _DEFAULT_INT4_BLOCK) if int4 else None,
+            int4_symmetric=self.int4_symmetric is not False if int4 else None,
+        )
+
+
+def session_config(formats: WeightFormats) -> dict[str, str]:
+    """What ONNX Runtime must be told to run these weights well.
+
+    Without it, a product with block-quantised weights restores them to fp32 each time; level 4 quantises the inputs
+    per block instead (one row with 8-bit weights: 80 times faster; measured, relative error 0.5 %).
+    """
+    blocks = {"int8-weight", "int4"} & {formats.vision, formats.decoder, formats.lm_head}
+    return {"session.qdq_matmulnbits_accuracy_level": "4"} if blocks else {}

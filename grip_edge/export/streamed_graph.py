@@ -1,0 +1,124 @@
+"""A graph run piece by piece in ONNX Runtime, within little memory: the same nodes and weights as in one session.
+
+A piece is a run of consecutive nodes with a bounded number of weights. Its session reads these from the bundle's data
+file, and is closed before the next is opened. Slow (every run loads every weight), and only for the parity check.
+Not covered: fusions across the borders of pieces, which change speed, not results.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from numpy.typing import NDArray
+from onnx import helper
+
+Array = NDArray[Any]
+
+_PIECE_ELEMENTS = 48_000_000
+
+_CONFIG = {
+    # The weights of a piece are used once: laying them out for speed would cost more than it gains.
+    "session.disable_prepacking": "1",
+    # Weights in 16 bits are widened when they are used, one at a time.
+    "optimization.constant_folding_max_output_size_in_bytes": "1000000",
+}
+
+
+@dataclass(frozen=True)
+class _Piece:
+    nodes: tuple[onnx.NodeProto, ...]
+    weights: tuple[onnx.TensorProto, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    opset_imports: tuple[onnx.OperatorSetIdProto, ...]
+    ir_version: int
+
+
+class StreamedSession:
+    """Stands in for ``ort.InferenceSession``."""
+
+    def __init__(self, path: Path, options: ort.SessionOptions) -> None:
+        self._options = options
+        options.enable_cpu_mem_arena = False
+        for key, value in _CONFIG.items():
+            options.add_session_config_entry(key, value)
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent))
+        self._model = onnx.load(path, load_external_data=False)
+        self._outputs = [output.name for output in self._model.graph.output]
+
+    def run(self, output_names: list[str] | None, feeds: dict[str, Array]) -> list[Array]:
+        """Only what ``output_names`` needs is kept: caches that nobody asks for go as soon as they are read."""
+        wanted = self._outputs if output_names is None else output_names
+        values = dict(feeds)
+        pieces = list(_pieces(self._model, wanted))
+        for index, piece in enumerate(pieces):
+            values |= self._run_piece(piece, values)
+            still_needed = {*wanted, *itertools.chain.from_iterable(later.inputs for later in pieces[index + 1 :])}
+            values = {name: array for name, array in values.items() if name in still_needed}
+        return [values[name] for name in wanted]
+
+    def _run_piece(self, piece: _Piece, values: dict[str, Array]) -> dict[str, Array]:
+        inputs = [_value_info(name, values[name]) for name in piece.inputs]
+        outputs = [onnx.ValueInfoProto(name=name) for name in piece.outputs]
+        graph = helper.make_graph(piece.nodes, "piece", inputs, outputs, piece.weights)
+        model = helper.make_model(graph, opset_imports=piece.opset_imports, ir_version=piece.ir_version)
+        session = ort.InferenceSession(model.SerializeToString(), self._options, providers=["CPUExecutionProvider"])
+        results = session.run(list(piece.outputs), {name: values[name] for name in piece.inputs})
+        return dict(zip(piece.outputs, results, strict=True))
+
+
+def _pieces(model: onnx.ModelProto, wanted: Iterable[str]) -> Iterator[_Piece]:
+    graph = model.graph
+    weights = {tensor.name: tensor for tensor in graph.initializer}
+    groups = list(_groups(graph.node, weights))
+    known = {value.name for value in graph.input}
+    for index, nodes in enumerate(groups):
+        read = dict.fromkeys(name for node in nodes for name in _read(node))
+        made = {name for node in nodes for name in node.output}
+        later = {name for group in groups[index + 1 :] for node in group for name in _read(node)}
+        yield _Piece(
+            nodes=nodes,
+            weights=tuple(weights[name] for name in read if name in weights),
+            inputs=tuple(name for name in read if name in known and name not in made),
+            outputs=tuple(sorted(made & {*later, *wanted})),
+            opset_imports=tuple(model.opset_import),
+            ir_version=model.ir_version,
+        )
+        known |= made
+
+
+def _groups(
+    nodes: Iterable[onnx.NodeProto], weights: dict[str, onnx.TensorProto]
+) -> Iterator[tuple[onnx.NodeProto, ...]]:
+    """Consecutive nodes; a weight that only one product reads stays with it, though a node between may restore it."""
+    group: list[onnx.NodeProto] = []
+    elements = 0
+    for node in nodes:
+        added = sum(math.prod(weights[name].dims) for name in node.input if name in weights)
+        if group and elements + added > _PIECE_ELEMENTS:
+            yield tuple(group)
+            group, elements = [], 0
+        group.append(node)
+        elements += added
+    if group:
+        yield tuple(group)
+
+
+def _read(node: onnx.NodeProto) -> Iterator[str]:
+    """What a node reads, the bodies of loops and branches included (and names that these define themselves)."""
+    yield from (name for name in node.input if name)
+    for attribute in node.attribute:
+        for body in (attribute.g, *attribute.graphs):
+            yield from itertools.chain.from_iterable(_read(inner) for inner in body.node)
+
+
+def _value_info(name: str, array: Array) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(np.dtype(array.dtype)), array.shape)

@@ -1,0 +1,101 @@
+"""transformers' model of a checkpoint that does not fit in memory: each layer's weights exist only while it runs.
+
+The modules, their order and arithmetic are transformers' own; only where the weights come from differs. Every forward
+pass reads the whole checkpoint, and there is no cache: each new token is a pass over the whole sequence.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import LlavaForConditionalGeneration
+
+from grip_edge.calibration.scorer_interface import Scorer
+from grip_edge.calibration.selection import gather_tokens, keep_best
+from grip_edge.export.checkpoint import Checkpoint, canonical_name
+from grip_edge.export.reference import Answer, Request, vision_features
+from grip_edge.manifest import PromptSpec
+
+_HEAD, _EMBEDDING = "lm_head.weight", "language_model.embed_tokens.weight"
+
+
+class StreamedReference:
+    def __init__(self, checkpoint: Checkpoint, scorer: Scorer, prompt: PromptSpec) -> None:
+        self._model = streamed_model(checkpoint)
+        self._scorer = scorer
+        self._prompt = prompt
+
+    @staticmethod
+    def new_tokens(smallest_budget: bool) -> int:
+        """The second token shows that decoding works; once is enough, a pass over the weights is expensive."""
+        return 2 if smallest_budget else 1
+
+    def features(self, request: Request) -> Tensor:
+        """The features that the projector gets: [1,N,Dv]."""
+        return vision_features(self._model, request)
+
+    @torch.no_grad()
+    def answer(self, request: Request, kept: int, new_tokens: int) -> Answer:
+        features = self.features(request)
+        indices = torch.arange(features.shape[1])[None]
+        if kept < features.shape[1]:
+            question = self._model.get_input_embeddings()(request.question_ids)
+            indices = keep_best(self._scorer(features, question, torch.tensor([kept])), kept)
+        embeds = self._prompt_embeds(request, gather_tokens(features, indices))
+        logits: list[Tensor] = []
+        tokens: list[int] = []
+        while True:
+            hidden = self._model.model.language_model(inputs_embeds=embeds, use_cache=False).last_hidden_state
+            logits.append(self._model.lm_head(hidden[:, -1])[0])
+            tokens.append(int(logits[-1].argmax()))
+            if tokens[-1] in self._prompt.stop_token_ids or len(tokens) == new_tokens:
+                return Answer(np.asarray(logits[0]), tuple(tokens), tuple(indices[0].tolist()))
+            embeds = torch.cat([embeds, self._model.get_input_embeddings()(torch.tensor([tokens[-1:]]))], dim=1)
+
+    def _prompt_embeds(self, request: Request, kept_features: Tensor) -> Tensor:
+        """The prompt's embeddings with the projected features in the image's place."""
+        embeds = self._model.get_input_embeddings()(request.prompt_ids)
+        place = int((request.prompt_ids[0] == self._prompt.image_token_id).nonzero()[0])
+        projected = self._model.model.multi_modal_projector(kept_features)
+        return torch.cat([embeds[:, :place], projected, embeds[:, place + 1 :]], dim=1)
+
+
+def streamed_model(checkpoint: Checkpoint) -> Any:
+    """The model in fp32, its parameters without data outside the forward pass of their module."""
+    with torch.device("meta"):
+        model: Any = LlavaForConditionalGeneration(checkpoint.config).eval()
+    for name, module in list(model.named_modules()):
+        if module._buffers:  # computed from the configuration alone, but on the meta device without data
+            model.set_submodule(name, type(module)(module.config).eval())
+    for name, module in model.named_modules():
+        if module._parameters:
+            _stream(module, name, checkpoint)
+    return model
+
+
+def _stream(module: nn.Module, module_name: str, checkpoint: Checkpoint) -> None:
+    shapes = {name: parameter.shape for name, parameter in module._parameters.items() if parameter is not None}
+    empty = {name: nn.Parameter(torch.empty(shape, device="meta"), False) for name, shape in shapes.items()}
+
+    def load(*_: Any) -> None:
+        for name, shape in shapes.items():
+            module._parameters[name] = nn.Parameter(_weight(checkpoint, f"{module_name}.{name}", shape), False)
+
+    def drop(*_: Any) -> None:
+        module._parameters.update(empty)
+
+    drop()
+    module.register_forward_pre_hook(load)
+    module.register_forward_hook(drop)
+
+
+def _weight(checkpoint: Checkpoint, parameter_name: str, shape: torch.Size) -> Tensor:
+    name = canonical_name(parameter_name)
+    if name == _HEAD and checkpoint.config.tie_word_embeddings:
+        name = _EMBEDDING
+    if name not in checkpoint.tensors:  # behind the vision layer whose features are used; others were looked for before
+        return torch.zeros(shape)
+    return checkpoint.load(name)
