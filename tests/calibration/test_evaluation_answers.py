@@ -16,7 +16,7 @@ from grip_edge.calibration.evaluation.contestants import make_contestants, parse
 from grip_edge.calibration.evaluation.records import ImageRecord, RecordFile
 from grip_edge.calibration.evaluation.scoring import RULES
 from grip_edge.calibration.frozen_vlm import FrozenVlm
-from grip_edge.calibration.policies import POLICIES, Evidence, Grip
+from grip_edge.calibration.policies import IN_DECODER_POLICIES, POLICIES, Evidence, FastV, Grip
 from grip_edge.calibration.scorer_files import load_scorer, save_scorer
 from grip_edge.calibration.selection import gather_tokens
 from grip_edge.errors import UserError
@@ -49,6 +49,9 @@ def one_at_a_time(vlm: FrozenVlm, asked: AskedImages, case: Case, scorer: Path) 
     for question, owner in zip(asked.questions, asked.image_of, strict=True):
         features, attention = vlm.features_and_cls_attention(vlm.pixels([asked.images[owner]]))
         visual, prompts = vlm.visual_embeds(features), vlm.prompts([question.text])
+        if case.policy == "fastv":
+            texts += FastV(after_layers=1).answers(vlm, visual, prompts, case.kept_tokens, NEW_TOKENS)
+            continue
         if case.policy != UNPRUNED:
             embeds = vlm.question_embeds(prompts)
             evidence = Evidence(features, visual, attention, embeds, prompts.question_mask, vlm.grid)
@@ -58,11 +61,14 @@ def one_at_a_time(vlm: FrozenVlm, asked: AskedImages, case: Case, scorer: Path) 
     return texts
 
 
-def test_batched_answers_are_those_of_one_question_at_a_time(vlm: FrozenVlm, data: JsonlData, toy_scorer: Path) -> None:
+def test_batched_answers_are_those_of_one_question_at_a_time(
+    vlm: FrozenVlm, data: JsonlData, toy_scorer: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(IN_DECODER_POLICIES, "fastv", lambda: FastV(after_layers=1))  # the toy has two layers
     asked = data.take(range(3))
-    found = answerer(vlm, ("uniform,cls,divprune,cdpruner", "grip"), toy_scorer)
+    found = answerer(vlm, ("uniform,cls,divprune,cdpruner,fastv", "grip"), toy_scorer)
     rows = found.answers(asked, 0)
-    assert len(rows) == 1 + 2 * 5
+    assert len(rows) == 1 + 2 * 6
     for case, row in zip(found.cases, rows, strict=True):
         assert list(row) == one_at_a_time(vlm, asked, case, toy_scorer), case
     assert len(set(rows)) > 3, "all policies answer alike: nothing is compared"

@@ -15,7 +15,7 @@ from torch import Tensor
 from grip_edge.calibration.data import AskedImages
 from grip_edge.calibration.evaluation.cases import UNPRUNED, Case
 from grip_edge.calibration.evaluation.contestants import Contestant
-from grip_edge.calibration.frozen_vlm import FrozenVlm
+from grip_edge.calibration.frozen_vlm import FrozenVlm, Prompts
 from grip_edge.calibration.policies.interface import Evidence
 from grip_edge.calibration.selection import gather_tokens
 
@@ -47,14 +47,25 @@ class TorchAnswerer:
             question_mask=prompts.question_mask,
             grid=vlm.grid,
         )
-        found: dict[Case, tuple[str, ...]] = {}
+        found = self._answers_inside(visual, prompts)
         for kept_tokens in dict.fromkeys(case.kept_tokens for case in self.cases):
-            cases = [case for case in self.cases if case.kept_tokens == kept_tokens]
-            kept = torch.cat([self._keep(case, evidence, visual, first_image) for case in cases])
-            texts = vlm.answers(kept, prompts.rows(list(range(len(prompts))) * len(cases)), self._new_tokens)
-            for index, case in enumerate(cases):
-                found[case] = tuple(texts[index * len(prompts) : (index + 1) * len(prompts)])
+            cases = [case for case in self.cases if case.kept_tokens == kept_tokens and case not in found]
+            kept = [self._keep(case, evidence, visual, first_image) for case in cases]
+            if kept:
+                rows_of_all = prompts.rows(list(range(len(prompts))) * len(cases))
+                texts = vlm.answers(torch.cat(kept), rows_of_all, self._new_tokens)
+                for index, case in enumerate(cases):
+                    found[case] = tuple(texts[index * len(prompts) : (index + 1) * len(prompts)])
         return [found[case] for case in self.cases]
+
+    def _answers_inside(self, visual: Tensor, prompts: Prompts) -> dict[Case, tuple[str, ...]]:
+        """Of the policies that prune inside the language model."""
+        found = {}
+        for case in self.cases:
+            inside = None if case.policy == UNPRUNED else self._contestants[case.policy].in_decoder
+            if inside is not None:
+                found[case] = tuple(inside.answers(self._vlm, visual, prompts, case.kept_tokens, self._new_tokens))
+        return found
 
     def _keep(self, case: Case, evidence: Evidence, visual: Tensor, first_image: int) -> Tensor:
         """[R,K,D]."""

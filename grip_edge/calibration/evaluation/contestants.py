@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from grip_edge.calibration.evaluation.cases import UNPRUNED
+from grip_edge.calibration.evaluation.cases import UNPRUNED, pruning_budgets
 from grip_edge.calibration.frozen_vlm import FrozenVlm
-from grip_edge.calibration.policies import POLICIES, Grip, Policy, Random
+from grip_edge.calibration.policies import IN_DECODER_POLICIES, POLICIES, Grip, InDecoderPolicy, Policy, Random
 from grip_edge.calibration.scorer_files import load_scorer
 from grip_edge.errors import UserError
 
@@ -26,16 +26,19 @@ MakePolicy = Callable[[int], Policy]
 
 @dataclass(frozen=True)
 class Contestant:
-    """``title`` is the policy's name in full. ``scorers`` are the folders of a learned policy's runs, else empty."""
+    """``title`` is the policy's name in full. ``scorers`` are the folders of a learned policy's runs, else empty.
+    ``in_decoder`` is set for a policy that prunes inside the language model, which has no ``makers``.
+    """
 
     name: str
     title: str
     makers: tuple[MakePolicy, ...]
     scorers: tuple[Path, ...] = ()
+    in_decoder: InDecoderPolicy | None = None
 
     @property
     def runs(self) -> int:
-        return len(self.makers)
+        return max(1, len(self.scorers))
 
     def policy(self, run: int, seed: int) -> Policy:
         return self.makers[run](seed)
@@ -62,22 +65,37 @@ def parse_policies(values: Sequence[str], shipped: Path | None) -> dict[str, tup
 
 
 def _heuristic_or_shipped(name: str, shipped: Path | None) -> tuple[Path, ...]:
-    if name in POLICIES:
+    if name in POLICIES or name in IN_DECODER_POLICIES:
         return ()
     if name == SHIPPED and shipped is not None:
         return (shipped,)
     hint = "" if name != SHIPPED else "; no trained scorer comes with this model"
     raise UserError(
-        f"There is no policy '{name}'{hint}. Expected one of {', '.join(POLICIES)}, or a trained scorer as NAME=DIR."
+        f"There is no policy '{name}'{hint}. Expected one of {', '.join((*POLICIES, *IN_DECODER_POLICIES))}, or a "
+        "trained scorer as NAME=DIR."
     )
 
 
-def make_contestants(policies: dict[str, tuple[Path, ...]], vlm: FrozenVlm) -> list[Contestant]:
-    """Loads the scorers; a UserError names one that was trained for another model."""
-    return [_learned(name, folders, vlm) if folders else _untrained(name) for name, folders in policies.items()]
+def make_contestants(
+    policies: dict[str, tuple[Path, ...]], vlm: FrozenVlm, budgets: Sequence[str] = ()
+) -> list[Contestant]:
+    """Loads the scorers; a UserError names one that was trained for another model. ``budgets`` are for titles."""
+    return [
+        _learned(name, folders, vlm) if folders else _untrained(name, vlm, budgets)
+        for name, folders in policies.items()
+    ]
 
 
-def _untrained(name: str) -> Contestant:
+def _untrained(name: str, vlm: FrozenVlm, budgets: Sequence[str]) -> Contestant:
+    if name in IN_DECODER_POLICIES:
+        inside = IN_DECODER_POLICIES[name]()
+        layers, count = len(vlm.model.model.language_model.layers), vlm.visual_tokens
+        means = [
+            f"{inside.mean_tokens(layers, count, kept):.0f} at {budget}"
+            for kept, budget in pruning_budgets(budgets, count).items()
+        ]
+        title = f"{inside.name}, inside the decoder: early layers see more (mean tokens per layer: {', '.join(means)})"
+        return Contestant(name, title, (), in_decoder=inside)
     policy = POLICIES[name]()
     make: MakePolicy = Random if isinstance(policy, Random) else _always(policy)
     return Contestant(name, policy.name, (make,))
