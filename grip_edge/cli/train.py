@@ -109,7 +109,8 @@ def _run(request: TrainRequest) -> None:
     except KeyboardInterrupt:
         click.echo(f"grip-edge: interrupted; continue with:  {_resuming(click.get_current_context())}", err=True)
         click.get_current_context().exit(INTERRUPTED_EXIT_CODE)
-    _print_summary(request, card)
+    if card is not None:
+        _print_summary(request, card)
 
 
 def _resuming(context: click.Context) -> str:

@@ -29,7 +29,6 @@ from grip_edge.calibration.scorer_files import (
     ScorerCard,
     TrainedScorer,
     check_free,
-    load_scorer,
     save_scorer,
 )
 from grip_edge.calibration.scorer_interface import Scorer
@@ -73,8 +72,11 @@ class TrainRequest:
         return {"model": self.model, "data": self.data, "settings": settings}
 
 
-def run_training(request: TrainRequest, say: Callable[[str], None]) -> ScorerCard:
-    """Trains and writes the scorer; ``say`` gets what is being done. KeyboardInterrupt leaves a resumable state."""
+def run_training(request: TrainRequest, say: Callable[[str], None]) -> ScorerCard | None:
+    """Trains and writes the scorer; ``say`` gets what is being done. KeyboardInterrupt leaves a resumable state.
+
+    Returns the card in the main worker, None in the others.
+    """
     check_free(request.out, request.force)
     check_work(request)
     checkpoint = checkpoint_of(request.model)
@@ -92,20 +94,20 @@ def run_training(request: TrainRequest, say: Callable[[str], None]) -> ScorerCar
         open_work(request)
     workers.wait()
     method, scorer, settings = _train(setup, request.settings)
-    if workers.is_main:
-        say("Measuring on validation data")
-        record = {
-            "model": request.model,
-            "data": setup.source.data.name,
-            "seed": request.settings.seed,
-            "minutes": None if request.resume else round((time.perf_counter() - started) / 60, 1),
-            **settings,
-            "accuracy": _accuracy(validation, scorer, method),
-        }
-        card = ScorerCard(method, scorer.config, record)
-        save_scorer(request.out, scorer, card, request.force)
-    workers.wait()
-    return load_scorer(request.out)[1]
+    if not workers.is_main:
+        return None
+    say("Measuring on validation data")
+    record = {
+        "model": request.model,
+        "data": setup.source.data.name,
+        "seed": request.settings.seed,
+        "minutes": None if request.resume else round((time.perf_counter() - started) / 60, 1),
+        **settings,
+        "accuracy": _accuracy(validation, scorer, method),
+    }
+    card = ScorerCard(method, scorer.config, record)
+    save_scorer(request.out, scorer, card, request.force)
+    return card
 
 
 def checkpoint_of(model: str) -> Path | str:

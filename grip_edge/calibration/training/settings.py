@@ -27,7 +27,7 @@ METHODS = ("grip", "tprl")
 PRECISIONS = ("bf16", "fp16", "fp32")
 
 # Groups that are empty by default: the fields of these classes that the model does not decide.
-_SHAPES = {"grip.scorer": ScorerConfig, "tprl.scorer": TprlConfig}
+_SHAPES: dict[str, type[ScorerConfig | TprlConfig]] = {"grip.scorer": ScorerConfig, "tprl.scorer": TprlConfig}
 _DECIDED = {"vision_width", "text_width", "grid"}
 
 
