@@ -22,6 +22,9 @@ from grip_edge.errors import BundleError
 PROVIDER = "CPUExecutionProvider"
 BACKEND = "onnxruntime-cpu"
 
+# A graph with fewer weights than this is done before a second thread is awake (docs/log.md, selection cost).
+_SMALL_BYTES = 2**20
+
 _VISION = (("pixels",), ("features",))
 _EMBED = (("token_ids",), ("embeds",))
 _SELECT = (("features", "question_embeds", "budget"), ("kept_embeds", "kept_indices", "scores"))
@@ -42,8 +45,10 @@ class Graphs:
     def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
         config = bundle.manifest.session_config
         self._vision = load_session(bundle.path("vision.onnx"), *_VISION, threads, config)
-        self._embed = load_session(bundle.path("embed.onnx"), *_EMBED, threads, config)
-        self._select = load_session(bundle.path("select.onnx"), *_SELECT, threads, config)
+        self._embed = load_session(bundle.path("embed.onnx"), *_EMBED, 1, config)  # a look-up
+        self._select = load_session(
+            bundle.path("select.onnx"), *_SELECT, 1 if _is_small(bundle, "select.onnx") else threads, config
+        )
         self.decoder = load_session(
             bundle.path("decoder.onnx"), *decoder_names(bundle.manifest.model.text.layers), threads, config
         )
@@ -65,6 +70,10 @@ class Graphs:
         }
         kept_embeds, kept_indices, scores = self._select.run(list(_SELECT[1]), feeds)
         return Selection(kept_embeds, kept_indices[0], scores[0])
+
+
+def _is_small(bundle: Bundle, graph: str) -> bool:
+    return sum(file.bytes for file in bundle.manifest.files if file.path.startswith(graph)) < _SMALL_BYTES
 
 
 def decoder_names(layers: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
