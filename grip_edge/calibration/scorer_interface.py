@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
 from torch import Tensor, nn
 
 
 class Shape(Protocol):
-    """The model that a scorer serves, and what of it the scorer sees."""
+    """Of the model that a scorer serves, as far as it concerns the scorer; N is ``visual_tokens``."""
 
     @property
     def vision_width(self) -> int: ...
@@ -28,8 +28,7 @@ class Scorer(Protocol):
     """An ``nn.Module``. The higher the score of a token, the sooner it is kept."""
 
     @property
-    def config(self) -> Any:
-        """A frozen dataclass with the fields of ``Shape``."""
+    def config(self) -> Shape: ...
 
     def __call__(
         self, features: Tensor, question_embeds: Tensor, budget: Tensor, question_mask: Tensor | None = None
