@@ -24,7 +24,7 @@ SHOWN_BUDGET = 0.1
 def main(bundle: str, image: Path, kept_image: Path) -> int:
     asked = json.loads(image.with_suffix(".json").read_text(encoding="utf-8"))
     pipeline = Pipeline.load(bundle)
-    table = Table("question", "truth", *(f"budget {budget}" for budget in BUDGETS), title=str(image))
+    table = Table("question", "truth", *(f"at {budget}" for budget in BUDGETS), title=f"{image}: answers by budget")
     wrong = 0
     for question, truth in asked.items():
         answers = [pipeline.generate(image, question, budget).answer for budget in BUDGETS]
