@@ -18,12 +18,14 @@ from transformers import LlavaConfig
 from grip_edge.budget import Budget
 from grip_edge.bundle import open_bundle
 from grip_edge.calibration.scorer import GripScorer, ScorerConfig
+from grip_edge.calibration.scorer_files import ScorerCard
 from grip_edge.export.checkpoint import Checkpoint
 from grip_edge.export.flops import RequestSize, StageFlops, stage_flops
 from grip_edge.export.graphs import bundle_graphs
 from grip_edge.export.networks.clip import ClipConfig
 from grip_edge.export.networks.llama import LlamaConfig
 from grip_edge.export.quiet import quiet_libraries
+from grip_edge.export.selector import ScorerSelector
 from grip_edge.export.tracing import trace
 
 _CLIP_LARGE_336 = ClipConfig(
@@ -40,10 +42,12 @@ SHAPES = {"llava-1.5-7b": (_CLIP_LARGE_336, _VICUNA_7B)}
 def shape_graphs(vision: ClipConfig, text: LlamaConfig) -> dict[str, ir.Graph]:
     config = LlavaConfig(projector_hidden_act="gelu", multimodal_projector_bias=True, tie_word_embeddings=False)
     checkpoint = Checkpoint(Path("shape-only"), config, vision, text, {})
-    scorer = GripScorer(ScorerConfig(vision.width, text.width, (vision.grid, vision.grid)))
+    shape = ScorerConfig(vision.width, text.width, (vision.grid, vision.grid))
+    scorer = GripScorer(shape)
     print(f"scorer: {sum(parameter.numel() for parameter in scorer.parameters()):,} parameters")
+    selector = ScorerSelector(scorer, ScorerCard("GRIP", shape))
     with quiet_libraries():
-        traced = {graph.file_name: trace(graph).graph for graph in bundle_graphs(checkpoint, scorer)}
+        traced = {graph.file_name: trace(graph).graph for graph in bundle_graphs(checkpoint, selector)}
     for graph in traced.values():
         note_transposed_shapes(graph)
     return {name.removesuffix(".onnx"): graph for name, graph in traced.items()}

@@ -121,11 +121,17 @@ class WeightFormats:
 
 @dataclass(frozen=True)
 class ScorerRecord:
-    """Which selector is inside ``select.onnx``. ``training`` is its card: data, steps, seed, accuracy table."""
+    """Which selector is inside ``select.onnx``: a trained scorer, or a policy of ``policy_catalog`` by its name.
+
+    ``training`` is the scorer's card: data, steps, seed, accuracy table. With ``reads_cls_attention``, ``vision.onnx``
+    has the output ``cls_attention`` [1,N] and ``select.onnx`` the input of that name.
+    """
 
     name: str
     parameters: int
     training: dict[str, Any]
+    is_policy: bool = False
+    reads_cls_attention: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""``grip-edge export``: a checkpoint and its scorer become a bundle."""
+"""``grip-edge export``: a checkpoint and its scorer, or a policy that needs none, become a bundle."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from grip_edge.bundle import DEFAULT_BUNDLE, RESUME_NAME, partial_folder
 from grip_edge.errors import MissingExtraError
 from grip_edge.export.options import TARGETS, ExportOptions
 from grip_edge.export.precision import EMBEDDING_PRECISIONS, INT4_BLOCKS, PRECISIONS, PrecisionOptions
+from grip_edge.policy_catalog import POLICY_SPECS
 
 if TYPE_CHECKING:
     from grip_edge.bundle import Bundle
@@ -19,11 +20,16 @@ if TYPE_CHECKING:
 # What the extra ``export`` brings.
 _EXTRA_PACKAGES = ("huggingface_hub", "onnx", "onnx_ir", "onnxscript", "safetensors", "torch", "transformers")
 
+_POLICIES = [name for name, spec in POLICY_SPECS.items() if spec.exportable]
+
 
 @click.command()
 @click.option("--model", required=True, help="A name from 'grip-edge models', or a folder in Hugging Face format.")
 @click.option("--budget-range", required=True, metavar="LOW,HIGH", help="Budgets to serve, as ratios or token counts.")
 @click.option("--scorer", type=click.Path(path_type=Path), help="Folder of a trained scorer; default: the model's own.")
+@click.option(
+    "--policy", metavar="NAME", help=f"Select without training instead of by a scorer; one of: {', '.join(_POLICIES)}."
+)
 @click.option("--target", default=TARGETS[0], show_default=True, help=f"One of: {', '.join(TARGETS)}.")
 @click.option("--precision", default=PRECISIONS[0], show_default=True, help=f"One of: {', '.join(PRECISIONS)}.")
 @click.option("--lm-head-precision", help="The same for the LM head; default of quantised models: int8-weight.")
@@ -43,6 +49,7 @@ def export(
     model: str,
     budget_range: str,
     scorer: Path | None,
+    policy: str | None,
     target: str,
     precision: str,
     lm_head_precision: str | None,
@@ -58,9 +65,10 @@ def export(
     Example:
       grip-edge export --model llava-tiny --budget-range 0.1,0.5
       grip-edge export --model llava-tiny --budget-range 0.1,0.5 --precision int8
+      grip-edge export --model llava-tiny --budget-range 0.1,0.5 --policy divprune --out divprune-bundle
     """
     formats = PrecisionOptions(precision, lm_head_precision, embedding_precision, int4_block, int4_symmetric)
-    options = ExportOptions(model, budget_range, scorer, out, target, formats, force)
+    options = ExportOptions(model, budget_range, scorer, out, target, formats, force, policy)
     try:
         bundle = _export_with_progress(options)
     except KeyboardInterrupt:

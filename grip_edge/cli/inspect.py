@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from grip_edge.policy_catalog import POLICY_SPECS
+
 if TYPE_CHECKING:
     from rich.tree import Tree
 
     from grip_edge.bundle import Bundle
+    from grip_edge.manifest import ScorerRecord
 
 _MB = 1e6
 
@@ -20,7 +23,7 @@ _MB = 1e6
 @click.argument("bundle")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def inspect(bundle: str, as_json: bool) -> None:
-    """Show what is inside BUNDLE: model, budgets, prompt, scorer, parity, files.
+    """Show what is inside BUNDLE: model, budgets, prompt, selector, parity, files.
 
     \b
     Example:
@@ -69,8 +72,15 @@ def _facts(bundle: Bundle) -> dict[str, dict[str, str]]:
         },
         "budget": {"range": f"{manifest.budget_range}, and 1.0", "positions": manifest.positions},
         "prompt": {"template": repr(manifest.prompt.template)},
-        "scorer": {"name": manifest.scorer.name, "parameters": f"{manifest.scorer.parameters:,}"},
+        "selector": _selector(manifest.scorer),
         "graphs": {"target": manifest.target, "precision": manifest.precision},
         "files": {record.path: f"{record.bytes / _MB:.2f} MB" for record in manifest.files},
         "made with": manifest.versions,
     }
+
+
+def _selector(record: ScorerRecord) -> dict[str, str]:
+    if record.is_policy:
+        title = POLICY_SPECS[record.name].title if record.name in POLICY_SPECS else record.name
+        return {"policy": f"{record.name} ({title})", "training": "none"}
+    return {"scorer": record.name, "parameters": f"{record.parameters:,}"}

@@ -25,8 +25,6 @@ from grip_edge.bundle import (
     record_file,
     writing_bundle,
 )
-from grip_edge.calibration.scorer_files import ScorerCard, load_scorer
-from grip_edge.calibration.scorer_interface import Scorer
 from grip_edge.catalog import find_model, trained_scorer
 from grip_edge.errors import UserError
 from grip_edge.export.checkpoint import Checkpoint, open_checkpoint
@@ -42,6 +40,7 @@ from grip_edge.export.progress import Meter, Progress, Report
 from grip_edge.export.prompt import freeze_image, freeze_prompt, load_processor
 from grip_edge.export.quiet import quiet_libraries
 from grip_edge.export.reference import Reference, make_request
+from grip_edge.export.selector import Selector, choose_selector
 from grip_edge.export.streamed_graph import StreamedSession
 from grip_edge.export.streamed_reference import StreamedReference
 from grip_edge.export.tracing import check_weights, make_model
@@ -52,7 +51,6 @@ from grip_edge.manifest import (
     Manifest,
     ParityResult,
     PromptSpec,
-    ScorerRecord,
     WeightFormats,
 )
 
@@ -76,8 +74,7 @@ class _Plan:
 
     checkpoint: Checkpoint
     processor: Any
-    scorer: Scorer
-    card: ScorerCard
+    selector: Selector
     budgets: BudgetRange
     prompt: PromptSpec
     image: ImageSpec
@@ -109,32 +106,14 @@ def export_bundle(options: ExportOptions, report: Report | None = None) -> Bundl
 def _plan(options: ExportOptions) -> _Plan:
     checkpoint = open_checkpoint(find_model(options.model))
     budgets = BudgetRange.parse(options.budget_range, checkpoint.spec.vision.visual_tokens)
-    scorer, card = _scorer(options, checkpoint)
-    graphs = bundle_graphs(checkpoint, scorer)
+    scorer = options.scorer or trained_scorer(checkpoint.folder)
+    selector = choose_selector(options.policy, scorer, options.model, checkpoint)
+    graphs = bundle_graphs(checkpoint, selector)
     for graph in graphs:
         check_weights(graph, checkpoint)
     processor = load_processor(checkpoint.folder)
     prompt, image = freeze_prompt(checkpoint, processor), freeze_image(checkpoint, processor)
-    return _Plan(checkpoint, processor, scorer, card, budgets, prompt, image, graphs, options.precision.formats)
-
-
-def _scorer(options: ExportOptions, checkpoint: Checkpoint) -> tuple[Scorer, ScorerCard]:
-    folder = options.scorer or trained_scorer(checkpoint.folder)
-    if folder is None:
-        raise UserError(f"No trained scorer comes with '{options.model}'; give one with --scorer FOLDER.")
-    scorer, card = load_scorer(folder)
-    spec, config = checkpoint.spec, card.config
-    for what, found, expected in (
-        ("vision width", config.vision_width, spec.vision.width),
-        ("text width", config.text_width, spec.text.width),
-        ("grid", config.grid, spec.vision.grid),
-    ):
-        if found != expected:
-            raise UserError(
-                f"The scorer in '{folder}' is made for {what} {found}, but '{options.model}' has {expected}; "
-                "give the scorer that was trained on this model."
-            )
-    return scorer, card
+    return _Plan(checkpoint, processor, selector, budgets, prompt, image, graphs, options.precision.formats)
 
 
 def _write_files(plan: _Plan, folder: Path, tell: Report) -> tuple[FileRecord, ...]:
@@ -192,7 +171,7 @@ def _compare(plan: _Plan, folder: Path) -> tuple[tuple[ParityResult, ...], str]:
     """The results, and whether both models were held whole or streamed."""
     checkpoint = plan.checkpoint
     streamed = sum(tensor.elements for tensor in checkpoint.tensors.values()) > _WHOLE_PARAMETERS
-    reference = (StreamedReference if streamed else Reference)(checkpoint, plan.scorer, plan.prompt)
+    reference = (StreamedReference if streamed else Reference)(checkpoint, plan.selector, plan.prompt)
     open_session = StreamedSession if streamed else whole_session
     runner = GraphRunner(folder, checkpoint.spec.text, plan.prompt, session_config(plan.formats), open_session)
     request = make_request(plan.processor, plan.prompt, folder / TOKENIZER_NAME)
@@ -207,7 +186,6 @@ def _manifest(
     parity_method: str,
     files: tuple[FileRecord, ...],
 ) -> Manifest:
-    scorer_parameters = sum(parameter.numel() for parameter in plan.scorer.parameters())
     return Manifest(
         schema_version=SCHEMA_VERSION,
         model=plan.checkpoint.spec,
@@ -217,7 +195,7 @@ def _manifest(
         image=plan.image,
         target=options.target,
         precision=options.precision.precision,
-        scorer=ScorerRecord(plan.card.method, scorer_parameters, plan.card.training),
+        scorer=plan.selector.record,
         parity=parity,
         versions=_versions(),
         files=files,

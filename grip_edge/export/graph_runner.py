@@ -5,7 +5,7 @@ Independent of the runtime on purpose: what is checked here are the graphs. Not 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,41 +26,38 @@ class Session(Protocol):
     def run(self, output_names: list[str] | None, feeds: dict[str, Array]) -> list[Array]: ...
 
 
-OpenSession = Callable[[Path, ort.SessionOptions], Session]
+# Opens a graph; the mapping is what ONNX Runtime must be told about it.
+OpenSession = Callable[[Path, Mapping[str, str]], Session]
 
 
 class GraphRunner:
-    """``session_config`` is what ONNX Runtime must be told about these graphs."""
-
     def __init__(
         self,
         folder: Path,
         text: TextSpec,
         prompt: PromptSpec,
-        session_config: dict[str, str],
+        session_config: Mapping[str, str],
         open_session: OpenSession,
     ) -> None:
-        options = ort.SessionOptions()
-        options.log_severity_level = 3
-        for key, value in session_config.items():
-            options.add_session_config_entry(key, value)
-        self._sessions = {name: open_session(folder / name, options) for name in GRAPH_NAMES}
+        self._sessions = {name: open_session(folder / name, session_config) for name in GRAPH_NAMES}
         self._text = text
         self._prompt = prompt
 
-    def features(self, request: Request) -> Array:
-        return self._run("vision.onnx", pixels=request.pixels.numpy())[0]
+    def encode(self, request: Request) -> dict[str, Array]:
+        """The vision graph's outputs by name, which are inputs of the select graph under the same names."""
+        outputs = self._run("vision.onnx", pixels=request.pixels.numpy())
+        return dict(zip(("features", "cls_attention"), outputs, strict=False))
 
-    def answer(self, request: Request, features: Array, kept: int, new_tokens: int) -> Answer:
+    def answer(self, request: Request, vision: dict[str, Array], kept: int, new_tokens: int) -> Answer:
         question_embeds = self._embed(request.question_ids.numpy())
-        kept_embeds, kept_indices, _ = self._run(
-            "select.onnx", features=features, question_embeds=question_embeds, budget=np.array([kept])
+        kept_embeds, kept_indices, scores = self._run(
+            "select.onnx", **vision, question_embeds=question_embeds, budget=np.array([kept])
         )
         ids = request.prompt_ids.numpy()
         place = int(np.flatnonzero(ids[0] == self._prompt.image_token_id)[0])
         embeds = np.concatenate([self._embed(ids[:, :place]), kept_embeds, self._embed(ids[:, place + 1 :])], axis=1)
         logits, tokens = self._decode(embeds, new_tokens)
-        return Answer(logits, tokens, tuple(kept_indices[0].tolist()))
+        return Answer(logits, tokens, tuple(kept_indices[0].tolist()), scores)
 
     def _decode(self, embeds: Array, new_tokens: int) -> tuple[NDArray[np.float32], tuple[int, ...]]:
         """Greedy: logits of the prompt's last position, and the new tokens."""
@@ -95,7 +92,15 @@ class GraphRunner:
         return self._sessions[name].run(None, inputs)
 
 
-def whole_session(path: Path, options: ort.SessionOptions) -> Session:
+def whole_session(path: Path, config: Mapping[str, str]) -> Session:
     """A session that holds the whole graph."""
-    session: Session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    session: Session = ort.InferenceSession(path, session_options(config), providers=["CPUExecutionProvider"])
     return session
+
+
+def session_options(config: Mapping[str, str]) -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    for key, value in config.items():
+        options.add_session_config_entry(key, value)
+    return options

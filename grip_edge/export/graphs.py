@@ -12,12 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from grip_edge.calibration.scorer import GripScorer
 from grip_edge.export.checkpoint import Checkpoint
 from grip_edge.export.networks.clip import ClipTower
 from grip_edge.export.networks.llama import LlamaDecoder, TokenEmbedding, rotary_tables
 from grip_edge.export.networks.projector import Projector
-from grip_edge.export.networks.select import Select
+from grip_edge.export.selector import Selector
 
 # Sizes of the example inputs along dynamic axes. They differ, so that no two axes are taken for one.
 _TEXT, _SEQUENCE, _CAPACITY = 5, 7, 11
@@ -40,23 +39,23 @@ class Graph:
     dynamic_shapes: tuple[Any, ...]
 
 
-def bundle_graphs(checkpoint: Checkpoint, scorer: GripScorer) -> tuple[Graph, ...]:
+def bundle_graphs(checkpoint: Checkpoint, selector: Selector) -> tuple[Graph, ...]:
     return (
-        vision_graph(checkpoint),
+        vision_graph(checkpoint, selector.reads_cls_attention),
         embed_graph(checkpoint),
-        select_graph(checkpoint, scorer),
+        select_graph(checkpoint, selector),
         decoder_graph(checkpoint),
     )
 
 
-def vision_graph(checkpoint: Checkpoint) -> Graph:
+def vision_graph(checkpoint: Checkpoint, with_cls_attention: bool = False) -> Graph:
     side_px = checkpoint.vision.image_side_px
     return Graph(
         file_name="vision.onnx",
-        make=lambda: (ClipTower(checkpoint.vision), (torch.zeros(1, 3, side_px, side_px),)),
+        make=lambda: (ClipTower(checkpoint.vision, with_cls_attention), (torch.zeros(1, 3, side_px, side_px),)),
         source=lambda name: f"vision_tower.{name}",
         input_names=("pixels",),
-        output_names=("features",),
+        output_names=("features", "cls_attention") if with_cls_attention else ("features",),
         dynamic_shapes=({},),
     )
 
@@ -74,28 +73,29 @@ def embed_graph(checkpoint: Checkpoint) -> Graph:
     )
 
 
-def select_graph(checkpoint: Checkpoint, scorer: GripScorer) -> Graph:
+def select_graph(checkpoint: Checkpoint, selector: Selector) -> Graph:
     vision_width, text_width = checkpoint.vision.width, checkpoint.text.width
-    scorer_weights = scorer.state_dict()
+    scorer_weights = selector.weights()
 
     def make() -> tuple[nn.Module, tuple[Any, ...]]:
-        config = checkpoint.config
+        config, count = checkpoint.config, checkpoint.spec.vision.visual_tokens
         projector = Projector(vision_width, text_width, config.projector_hidden_act, config.multimodal_projector_bias)
-        features = torch.zeros(1, checkpoint.spec.vision.visual_tokens, vision_width)
-        budget = torch.ones(1, dtype=torch.int64)
-        return Select(GripScorer(scorer.config), projector), (features, torch.zeros(1, _TEXT, text_width), budget)
+        features, question = torch.zeros(1, count, vision_width), torch.zeros(1, _TEXT, text_width)
+        inputs = (features, question, torch.ones(1, dtype=torch.int64))
+        return selector.network(projector), (*inputs, torch.zeros(1, count)) if selector.reads_cls_attention else inputs
 
     def source(name: str) -> str | Tensor:
         owner, _, rest = name.partition(".")
         return scorer_weights[rest] if owner == "scorer" else f"multi_modal_projector.{rest}"
 
+    cls_attention = ("cls_attention",) if selector.reads_cls_attention else ()
     return Graph(
         file_name="select.onnx",
         make=make,
         source=source,
-        input_names=("features", "question_embeds", "budget"),
+        input_names=("features", "question_embeds", "budget", *cls_attention),
         output_names=("kept_embeds", "kept_indices", "scores"),
-        dynamic_shapes=({}, {1: "T"}, {}),
+        dynamic_shapes=({}, {1: "T"}, {}, *({} for _ in cls_attention)),
     )
 
 

@@ -7,13 +7,16 @@ from pathlib import Path
 
 from grip_edge.errors import UserError
 from grip_edge.export.precision import PrecisionOptions
+from grip_edge.policy_catalog import exportable_policy
 
 TARGETS = ("cpu",)
 
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """``model`` is a name of the catalog or a folder; ``scorer`` None takes the one that comes with the model."""
+    """``model`` is a name of the catalog or a folder. What selects tokens is ``policy``, or the scorer in the folder
+    ``scorer``, or (both None) the one that comes with the model.
+    """
 
     model: str
     budget_range: str
@@ -22,8 +25,13 @@ class ExportOptions:
     target: str = "cpu"
     precision: PrecisionOptions = PrecisionOptions()
     force: bool = False
+    policy: str | None = None
 
     def __post_init__(self) -> None:
+        if self.policy is not None:
+            exportable_policy(self.policy)
+            if self.scorer is not None:
+                raise UserError("--policy and --scorer exclude each other: a bundle selects by one of them; give one.")
         if self.target not in TARGETS:
             listed = ", ".join(TARGETS)
             raise UserError(f"--target {self.target} does not exist in this version; choose from: {listed}.")

@@ -16,7 +16,7 @@ from torch import Tensor
 from grip_edge.budget import BudgetRange
 from grip_edge.errors import ParityError
 from grip_edge.export.graph_runner import GraphRunner
-from grip_edge.export.reference import Answer, Request
+from grip_edge.export.reference import Answer, GraphChoice, Request
 from grip_edge.manifest import ParityResult, WeightFormats
 
 # Largest absolute difference allowed in fp32, for vision features and for logits.
@@ -30,7 +30,8 @@ LEAST_COSINE = {"int4": 0.7, "int8": 0.9, "int8-weight": 0.97, "bf16": 0.99, "fp
 class ReferenceModel(Protocol):
     def new_tokens(self, smallest_budget: bool) -> int: ...
     def features(self, request: Request) -> Tensor: ...
-    def answer(self, request: Request, kept: int, new_tokens: int) -> Answer: ...
+    def cls_attention(self, request: Request) -> Tensor: ...
+    def answer(self, request: Request, kept: int, new_tokens: int, graph: GraphChoice | None = None) -> Answer: ...
 
 
 def check_parity(
@@ -38,14 +39,17 @@ def check_parity(
 ) -> tuple[ParityResult, ...]:
     """Results at the smallest, the largest and the full budget; ParityError names the first difference."""
     least_cosine = _least_cosine(formats)
-    features = runner.features(request)
-    _require_close("Vision features differ", features, reference.features(request).numpy(), least_cosine)
+    vision = runner.encode(request)
+    _require_close("Vision features differ", vision["features"], reference.features(request).numpy(), least_cosine)
+    if "cls_attention" in vision:
+        found, expected = vision["cls_attention"], reference.cls_attention(request).numpy()
+        _require_close("CLS attention differs", found / expected.max(), expected / expected.max(), least_cosine)
     results = []
     for kept in sorted({budgets.min_tokens, budgets.max_tokens, budgets.visual_tokens}):
         new_tokens = reference.new_tokens(smallest_budget=kept == budgets.min_tokens)
-        found = runner.answer(request, features, kept, new_tokens)
-        expected = reference.answer(request, kept, new_tokens)
-        results.append(_compare(kept, found, expected, least_cosine))
+        answer = runner.answer(request, vision, kept, new_tokens)
+        graph = None if answer.scores is None else GraphChoice(vision, answer.scores)
+        results.append(_compare(kept, answer, reference.answer(request, kept, new_tokens, graph), least_cosine))
     return tuple(results)
 
 

@@ -18,11 +18,11 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import GenerationConfig, LlavaForConditionalGeneration
 
-from grip_edge.calibration.scorer_interface import Scorer
-from grip_edge.calibration.selection import gather_tokens, keep_best
+from grip_edge.calibration.selection import gather_tokens
 from grip_edge.errors import ParityError
 from grip_edge.export.checkpoint import Checkpoint
 from grip_edge.export.prompt import QUESTION_FIELD
+from grip_edge.export.selector import PolicySelector, Seen, Selector
 from grip_edge.manifest import PromptSpec
 
 QUESTION = "What color is the large circle?"
@@ -44,11 +44,22 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """``logits`` [V] of the prompt's last position; ``tokens``: greedy, up to and including a stop token."""
+    """``logits`` [V] of the prompt's last position; ``tokens``: greedy, up to and including a stop token; ``scores``
+    [1,N] of the select graph.
+    """
 
     logits: NDArray[np.float32]
     tokens: tuple[int, ...]
     kept_indices: tuple[int, ...]
+    scores: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True)
+class GraphChoice:
+    """What the select graph chose from: the vision graph's outputs by name, and the scores [1,N] that it gave."""
+
+    vision: dict[str, NDArray[np.float32]]
+    scores: NDArray[np.float32]
 
 
 def make_request(processor: Any, prompt: PromptSpec, tokenizer_file: Path) -> Request:
@@ -81,7 +92,7 @@ def synthetic_image() -> Image.Image:
 class Reference:
     """Holds the whole model in memory: the check costs what transformers costs."""
 
-    def __init__(self, checkpoint: Checkpoint, scorer: Scorer, prompt: PromptSpec) -> None:
+    def __init__(self, checkpoint: Checkpoint, selector: Selector, prompt: PromptSpec) -> None:
         self._model = LlavaForConditionalGeneration.from_pretrained(
             checkpoint.folder, dtype=torch.float32, local_files_only=True
         ).eval()
@@ -92,7 +103,7 @@ class Reference:
             return_dict_in_generate=True,
             output_logits=True,
         )
-        self._scorer = scorer
+        self._selector = selector
         self._image_token_id = prompt.image_token_id
 
     @staticmethod
@@ -104,16 +115,22 @@ class Reference:
         """The features that the projector gets: [1,N,Dv]."""
         return vision_features(self._model, request)
 
+    def cls_attention(self, request: Request) -> Tensor:
+        """The attention of CLS in the layer that gives the features, mean over heads: [1,N]."""
+        return vision_cls_attention(self._model, request)
+
     @torch.no_grad()
-    def answer(self, request: Request, kept: int, new_tokens: int = NEW_TOKENS) -> Answer:
+    def answer(
+        self, request: Request, kept: int, new_tokens: int = NEW_TOKENS, graph: GraphChoice | None = None
+    ) -> Answer:
+        """``graph`` is needed for policies, which are compared on what the graph saw."""
         features = self.features(request)
         if kept == features.shape[1]:
             output = self._model.generate(**request.processed, max_new_tokens=new_tokens)
             first_new = request.processed["input_ids"].shape[1]
             return self._answer(output, output.sequences[0, first_new:], range(kept))
         embed = self._model.get_input_embeddings()
-        scores = self._scorer(features, embed(request.question_ids), torch.tensor([kept]))
-        indices = keep_best(scores, kept)
+        indices = choose(self._model, self._selector, request, features, kept, graph)
         projected = self._model.model.multi_modal_projector(gather_tokens(features, indices))
         place = int((request.prompt_ids[0] == self._image_token_id).nonzero()[0])
         before, after = request.prompt_ids[:, :place], request.prompt_ids[:, place + 1 :]
@@ -133,3 +150,31 @@ def vision_features(model: Any, request: Request) -> Tensor:
     states = model.model.vision_tower(request.pixels, output_hidden_states=True).hidden_states
     features: Tensor = states[model.config.vision_feature_layer][:, 1:]
     return features
+
+
+@torch.no_grad()
+def vision_cls_attention(model: Any, request: Request) -> Tensor:
+    """Of transformers' model: the CLS row of the selected layer, which only its eager attention gives."""
+    tower, usual = model.model.vision_tower, model.config.vision_config._attn_implementation
+    tower.set_attn_implementation("eager")
+    layers = tower(request.pixels, output_attentions=True).attentions
+    tower.set_attn_implementation(usual)
+    selected = model.config.vision_feature_layer % (len(layers) + 1) - 1  # state i is the output of layer i - 1
+    attention: Tensor = layers[selected].mean(dim=1)[:, 0, 1:]
+    return attention
+
+
+@torch.no_grad()
+def choose(
+    model: Any, selector: Selector, request: Request, features: Tensor, kept: int, graph: GraphChoice | None
+) -> Tensor:
+    """The reference's kept tokens, int64 [1,K]. A scorer judges transformers' features, a policy the graph's."""
+    question_embeds = model.get_input_embeddings()(request.question_ids)
+    if not isinstance(selector, PolicySelector):
+        return selector.kept(Seen(features, features, question_embeds, None, None), kept)
+    if graph is None:
+        raise ValueError("a policy is compared on what the graph saw, which is not given")
+    seen = {name: torch.from_numpy(array) for name, array in graph.vision.items()}
+    visual = model.model.multi_modal_projector(seen["features"])
+    attention, scores = seen.get("cls_attention"), torch.from_numpy(graph.scores)
+    return selector.kept(Seen(seen["features"], visual, question_embeds, attention, scores), kept)

@@ -13,19 +13,19 @@ import torch
 from torch import Tensor, nn
 from transformers import LlavaForConditionalGeneration
 
-from grip_edge.calibration.scorer_interface import Scorer
-from grip_edge.calibration.selection import gather_tokens, keep_best
+from grip_edge.calibration.selection import gather_tokens
 from grip_edge.export.checkpoint import Checkpoint, canonical_name
-from grip_edge.export.reference import Answer, Request, vision_features
+from grip_edge.export.reference import Answer, GraphChoice, Request, choose, vision_cls_attention, vision_features
+from grip_edge.export.selector import Selector
 from grip_edge.manifest import PromptSpec
 
 _HEAD, _EMBEDDING = "lm_head.weight", "language_model.embed_tokens.weight"
 
 
 class StreamedReference:
-    def __init__(self, checkpoint: Checkpoint, scorer: Scorer, prompt: PromptSpec) -> None:
+    def __init__(self, checkpoint: Checkpoint, selector: Selector, prompt: PromptSpec) -> None:
         self._model = streamed_model(checkpoint)
-        self._scorer = scorer
+        self._selector = selector
         self._prompt = prompt
 
     @staticmethod
@@ -35,15 +35,19 @@ class StreamedReference:
 
     def features(self, request: Request) -> Tensor:
         """The features that the projector gets: [1,N,Dv]."""
-        return vision_features(self._model, request)
+        if self._features is None or self._features[0] is not request:
+            self._features = request, vision_features(self._model, request)
+        return self._features[1]
+
+    def cls_attention(self, request: Request) -> Tensor:
+        return vision_cls_attention(self._model, request)
 
     @torch.no_grad()
-    def answer(self, request: Request, kept: int, new_tokens: int) -> Answer:
+    def answer(self, request: Request, kept: int, new_tokens: int, graph: GraphChoice | None = None) -> Answer:
         features = self.features(request)
         indices = torch.arange(features.shape[1])[None]
         if kept < features.shape[1]:
-            question = self._model.get_input_embeddings()(request.question_ids)
-            indices = keep_best(self._scorer(features, question, torch.tensor([kept])), kept)
+            indices = choose(self._model, self._selector, request, features, kept, graph)
         embeds = self._prompt_embeds(request, gather_tokens(features, indices))
         logits: list[Tensor] = []
         tokens: list[int] = []

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from grip_edge.runtime.onnx_backend import ImageFeatures
 
 
 class FeatureCache:
@@ -19,19 +20,19 @@ class FeatureCache:
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
-        self._features: OrderedDict[bytes, NDArray[Any]] = OrderedDict()
+        self._features: OrderedDict[bytes, ImageFeatures] = OrderedDict()
 
     def key(self, pixels: NDArray[np.float32]) -> bytes:
         return hashlib.blake2b(pixels.tobytes(), digest_size=32).digest() if self.capacity else b""
 
-    def get(self, key: bytes) -> NDArray[Any] | None:
-        """features [1,N,Dv] if known."""
+    def get(self, key: bytes) -> ImageFeatures | None:
+        """What is known of the image."""
         if key not in self._features:
             return None
         self._features.move_to_end(key)
         return self._features[key]
 
-    def put(self, key: bytes, features: NDArray[Any]) -> None:
+    def put(self, key: bytes, features: ImageFeatures) -> None:
         self._features[key] = features
         while len(self._features) > self.capacity:
             self._features.popitem(last=False)

@@ -27,7 +27,16 @@ _SMALL_BYTES = 2**20
 
 _VISION = (("pixels",), ("features",))
 _EMBED = (("token_ids",), ("embeds",))
+_CLS_ATTENTION = "cls_attention"  # of vision.onnx and into select.onnx, for the policies that read it
 _SELECT = (("features", "question_embeds", "budget"), ("kept_embeds", "kept_indices", "scores"))
+
+
+@dataclass(frozen=True)
+class ImageFeatures:
+    """What the vision graph gives: ``tokens`` [1,N,Dv], and ``cls_attention`` [1,N] if the bundle's policy reads it."""
+
+    tokens: NDArray[Any]
+    cls_attention: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
@@ -44,30 +53,39 @@ class Graphs:
 
     def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
         config = bundle.manifest.session_config
-        self._vision = load_session(bundle.path("vision.onnx"), *_VISION, threads, config)
+        cls_attention = (_CLS_ATTENTION,) if bundle.manifest.scorer.reads_cls_attention else ()
+        self._vision_outputs = (*_VISION[1], *cls_attention)
+        self._vision = load_session(bundle.path("vision.onnx"), _VISION[0], self._vision_outputs, threads, config)
         self._embed = load_session(bundle.path("embed.onnx"), *_EMBED, 1, config)  # a look-up
+        select_inputs = (*_SELECT[0], *cls_attention)
         self._select = load_session(
-            bundle.path("select.onnx"), *_SELECT, 1 if _is_small(bundle, "select.onnx") else threads, config
+            bundle.path("select.onnx"),
+            select_inputs,
+            _SELECT[1],
+            1 if _is_small(bundle, "select.onnx") else threads,
+            config,
         )
         self.decoder = load_session(
             bundle.path("decoder.onnx"), *decoder_names(bundle.manifest.model.text.layers), threads, config
         )
 
-    def encode_image(self, pixels: NDArray[np.float32]) -> NDArray[Any]:
-        """pixels [1,3,H,W] -> features [1,N,Dv]."""
-        return np.asarray(self._vision.run(["features"], {"pixels": pixels})[0])
+    def encode_image(self, pixels: NDArray[np.float32]) -> ImageFeatures:
+        """pixels [1,3,H,W] -> features of N tokens."""
+        return ImageFeatures(*self._vision.run(list(self._vision_outputs), {"pixels": pixels}))
 
     def embed(self, token_ids: tuple[int, ...]) -> NDArray[Any]:
         """T token ids -> embeds [1,T,D]."""
         return np.asarray(self._embed.run(["embeds"], {"token_ids": np.array([token_ids], np.int64)})[0])
 
-    def select(self, features: NDArray[Any], question_embeds: NDArray[Any], budget_tokens: int) -> Selection:
-        """features [1,N,Dv], question_embeds [1,T,D] -> the ``budget_tokens`` tokens that matter most."""
+    def select(self, image: ImageFeatures, question_embeds: NDArray[Any], budget_tokens: int) -> Selection:
+        """question_embeds [1,T,D] -> the ``budget_tokens`` tokens that matter most."""
         feeds = {
-            "features": features,
+            "features": image.tokens,
             "question_embeds": question_embeds,
             "budget": np.array([budget_tokens], np.int64),
         }
+        if image.cls_attention is not None:
+            feeds[_CLS_ATTENTION] = image.cls_attention
         kept_embeds, kept_indices, scores = self._select.run(list(_SELECT[1]), feeds)
         return Selection(kept_embeds, kept_indices[0], scores[0])
 

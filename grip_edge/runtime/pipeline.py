@@ -9,7 +9,6 @@ Everything about the model comes from the bundle's ``grip.json``. A pipeline ser
 from __future__ import annotations
 
 import os
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +18,7 @@ from grip_edge.bundle import TOKENIZER_NAME, Bundle, open_bundle
 from grip_edge.errors import BundleError, UserError
 from grip_edge.runtime.feature_cache import FeatureCache
 from grip_edge.runtime.image import ImageSource
-from grip_edge.runtime.onnx_backend import Graphs
+from grip_edge.runtime.onnx_backend import Graphs, ImageFeatures
 from grip_edge.runtime.positions import RULES
 from grip_edge.runtime.preprocess import Preprocessor
 from grip_edge.runtime.prompt import PromptEncoder, load_tokenizer
@@ -89,8 +88,8 @@ class Pipeline:
         sampling = Sampling(temperature, top_p, seed)
         return Stream(self, Request(image, question, used, max_new_tokens, sampling, ignore_stop))
 
-    def encode_image(self, pixels: NDArray[np.float32]) -> tuple[NDArray[Any], bool]:
-        """pixels [1,3,H,W] -> features [1,N,Dv], and whether they were known already."""
+    def encode_image(self, pixels: NDArray[np.float32]) -> tuple[ImageFeatures, bool]:
+        """pixels [1,3,H,W] -> features of N tokens, and whether they were known already."""
         key = self._features.key(pixels)
         known = self._features.get(key)
         if known is not None:

@@ -242,11 +242,12 @@ def test_shortfall_tells_a_greedy_order_from_any_other(name: str) -> None:
     whole = evidence(5, (4, 4))
     given = next(whole.blocks(1))
     scores = policy.scores(given, torch.tensor([7]))
-    assert policy.shortfall(given, scores) == 0
+    assert policy.shortfall(given, 7, scores) == 0
+    assert policy.shortfall(given, 8, scores) == math.inf
     order = scores.argsort(descending=True)[0, :7]
     swapped = scores.clone()
     swapped[0, order[2]], swapped[0, order[5]] = scores[0, order[5]], scores[0, order[2]]
-    assert policy.shortfall(given, swapped) > 1e-3
+    assert policy.shortfall(given, 7, swapped) > 1e-3
 
 
 SEEING = [policy for policy in ALL if not isinstance(policy, (Random, UniformStride))]

@@ -8,9 +8,9 @@ from pathlib import Path
 import onnxruntime as ort
 import pytest
 
-from grip_edge.calibration.scorer import GripScorer
 from grip_edge.calibration.scorer_files import load_scorer
 from grip_edge.export.checkpoint import Checkpoint, open_checkpoint
+from grip_edge.export.selector import ScorerSelector, Selector
 from tests.export.comparing import session
 
 
@@ -20,8 +20,8 @@ def checkpoint(toy_checkpoint: Path) -> Checkpoint:
 
 
 @pytest.fixture(scope="session")
-def scorer(toy_scorer: Path) -> GripScorer:
-    return load_scorer(toy_scorer)[0]
+def selector(toy_scorer: Path) -> Selector:
+    return ScorerSelector(*load_scorer(toy_scorer))
 
 
 @pytest.fixture(scope="session")

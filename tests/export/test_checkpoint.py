@@ -14,10 +14,12 @@ from safetensors.torch import load_file, save_file
 from transformers import LlavaForConditionalGeneration
 
 from grip_edge.calibration.scorer import GripScorer, ScorerConfig
+from grip_edge.calibration.scorer_files import ScorerCard
 from grip_edge.errors import UserError
 from grip_edge.export.checkpoint import Checkpoint, open_checkpoint
 from grip_edge.export.graphs import Graph, bundle_graphs
 from grip_edge.export.quiet import quiet_libraries
+from grip_edge.export.selector import ScorerSelector
 from grip_edge.export.tracing import check_weights
 from tests.toy_model import VISUAL_TOKENS, save_toy_checkpoint
 
@@ -44,7 +46,8 @@ def edit_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], None]
 
 
 def graphs(checkpoint: Checkpoint) -> tuple[Graph, ...]:
-    return bundle_graphs(checkpoint, GripScorer(ScorerConfig(32, 48, (4, 4))))
+    config = ScorerConfig(32, 48, (4, 4))
+    return bundle_graphs(checkpoint, ScorerSelector(GripScorer(config), ScorerCard("random", config)))
 
 
 def check(folder: Path) -> None:

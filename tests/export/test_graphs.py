@@ -17,13 +17,13 @@ from torch import Tensor, nn
 from transformers import LlavaForConditionalGeneration
 
 from grip_edge.bundle import GRAPH_NAMES
-from grip_edge.calibration.scorer import GripScorer
 from grip_edge.calibration.selection import keep_best_numpy
 from grip_edge.export.checkpoint import Checkpoint
 from grip_edge.export.graphs import Graph, decoder_graph, embed_graph, select_graph, vision_graph
 from grip_edge.export.networks.llama import LlamaDecoder
 from grip_edge.export.networks.ops import keep_best
 from grip_edge.export.quiet import quiet_libraries
+from grip_edge.export.selector import Selector
 from grip_edge.export.tracing import trace
 from tests.export.comparing import assert_close, network_with_weights, random_array, session, write_graph
 from tests.toy_model import IMAGE_SIDE_PX, VISUAL_TOKENS, randomise
@@ -84,10 +84,10 @@ def test_vision_and_embed(exported: Sessions, checkpoint: Checkpoint) -> None:
 
 @pytest.mark.parametrize("question_tokens", [1, 12])
 def test_one_session_serves_every_budget(
-    exported: Sessions, checkpoint: Checkpoint, scorer: GripScorer, question_tokens: int
+    exported: Sessions, checkpoint: Checkpoint, selector: Selector, question_tokens: int
 ) -> None:
     """The budget is a graph input: no new session, and K follows it."""
-    network = network_with_weights(select_graph(checkpoint, scorer), checkpoint)
+    network = network_with_weights(select_graph(checkpoint, selector), checkpoint)
     select = exported("select.onnx")
     features = random_array(1, 1, VISUAL_TOKENS, checkpoint.vision.width)
     question = random_array(2, 1, question_tokens, checkpoint.text.width)
@@ -107,13 +107,13 @@ def test_one_session_serves_every_budget(
     assert select.get_inputs()[2].type == "tensor(int64)"
 
 
-def test_the_full_budget_is_the_unpruned_model(exported: Sessions, checkpoint: Checkpoint, scorer: GripScorer) -> None:
+def test_the_full_budget_is_the_unpruned_model(exported: Sessions, checkpoint: Checkpoint, selector: Selector) -> None:
     features = random_array(3, 1, VISUAL_TOKENS, checkpoint.vision.width)
     question = random_array(4, 1, 3, checkpoint.text.width)
     inputs = {"features": features, "question_embeds": question, "budget": np.array([VISUAL_TOKENS])}
     embeds, indices, _ = exported("select.onnx").run(["kept_embeds", "kept_indices", "scores"], inputs)
     assert indices[0].tolist() == list(range(VISUAL_TOKENS))
-    projector = network_with_weights(select_graph(checkpoint, scorer), checkpoint).projector
+    projector = network_with_weights(select_graph(checkpoint, selector), checkpoint).projector
     assert isinstance(projector, nn.Module)
     assert_close("embeddings", embeds, projector(torch.from_numpy(features)))
 

@@ -14,7 +14,6 @@ import pytest
 
 from grip_edge.budget import BudgetRange
 from grip_edge.bundle import TOKENIZER_NAME, open_bundle
-from grip_edge.calibration.scorer import GripScorer
 from grip_edge.errors import ParityError
 from grip_edge.export.checkpoint import Checkpoint
 from grip_edge.export.graph_runner import GraphRunner, whole_session
@@ -22,6 +21,7 @@ from grip_edge.export.parity import TOLERANCE, check_parity
 from grip_edge.export.prompt import load_processor
 from grip_edge.export.quiet import quiet_libraries
 from grip_edge.export.reference import NEW_TOKENS, Reference, Request, make_request
+from grip_edge.export.selector import Selector
 from grip_edge.manifest import Manifest, ParityResult
 from tests.export.comparing import FP32
 from tests.toy_model import VISUAL_TOKENS
@@ -35,9 +35,9 @@ def manifest(toy_bundle: Path) -> Manifest:
 
 
 @pytest.fixture(scope="module")
-def reference(checkpoint: Checkpoint, scorer: GripScorer, manifest: Manifest) -> Reference:
+def reference(checkpoint: Checkpoint, selector: Selector, manifest: Manifest) -> Reference:
     with quiet_libraries():
-        return Reference(checkpoint, scorer, manifest.prompt)
+        return Reference(checkpoint, selector, manifest.prompt)
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +90,7 @@ def test_the_unpruned_reference_is_the_pruned_path_with_all_tokens(
 ) -> None:
     """plain ``generate`` on the processor's output equals the graphs at N; there is no third way at N."""
     graphs = runner(toy_bundle, manifest)
-    found = graphs.answer(request_, graphs.features(request_), VISUAL_TOKENS, NEW_TOKENS)
+    found = graphs.answer(request_, graphs.encode(request_), VISUAL_TOKENS, NEW_TOKENS)
     expected = reference.answer(request_, VISUAL_TOKENS)
     assert found.kept_indices == tuple(range(VISUAL_TOKENS))
     assert found.tokens == expected.tokens

@@ -11,7 +11,7 @@ import pytest
 from grip_edge.bundle import Bundle, open_bundle
 from grip_edge.errors import BundleError
 from grip_edge.runtime import Pipeline
-from grip_edge.runtime.onnx_backend import Graphs
+from grip_edge.runtime.onnx_backend import Graphs, ImageFeatures
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_the_budget_is_an_input_not_a_constant(pipeline: Pipeline) -> None:
     features = np.random.default_rng(0).normal(size=(1, 16, 32)).astype(np.float32)
     asked = pipeline.graphs.embed((5, 6, 7))
     for budget in (1, 2, 7, 16):
-        selection = pipeline.graphs.select(features, asked, budget)
+        selection = pipeline.graphs.select(ImageFeatures(features), asked, budget)
         assert selection.kept_embeds.shape == (1, budget, 48)
         assert selection.kept_indices.shape == (budget,)
         assert (np.diff(selection.kept_indices) > 0).all()

@@ -16,6 +16,7 @@ from grip_edge.calibration.selection import keep_best_numpy
 from grip_edge.errors import BudgetError, BundleError, PromptError, UserError
 from grip_edge.runtime import Pipeline
 from grip_edge.runtime.image import open_image
+from grip_edge.runtime.onnx_backend import ImageFeatures
 
 QUESTION = "what is in it?"
 
@@ -138,9 +139,9 @@ class CountingGraphs:
         self._graphs = graphs
         self.encoded = 0
 
-    def encode_image(self, pixels: np.ndarray) -> np.ndarray:
+    def encode_image(self, pixels: np.ndarray) -> ImageFeatures:
         self.encoded += 1
-        features: np.ndarray = self._graphs.encode_image(pixels)
+        features: ImageFeatures = self._graphs.encode_image(pixels)
         return features
 
     def __getattr__(self, name: str) -> Any:

@@ -62,9 +62,8 @@ def token_votes(per_token: Tensor, mask: Tensor, share: float) -> Tensor:
 
 def smoothed(weights: Tensor, grid: tuple[int, int]) -> Tensor:
     """3x3 Gaussian over the grid, reflected at the border; [R,N] -> [R,N]."""
-    line = torch.exp(
-        -weights.new_tensor([-1.0, 0.0, 1.0]).square() / (2 * _SIGMA**2)
-    )
+    steps = torch.arange(-1, 2, dtype=weights.dtype, device=weights.device)
+    line = torch.exp(-steps.square() / (2 * _SIGMA**2))
     window = torch.outer(line, line) / line.sum().square()
     image = F.pad(weights.unflatten(-1, grid)[:, None], (1, 1, 1, 1), mode="reflect")
     return F.conv2d(image, window[None, None]).flatten(1)

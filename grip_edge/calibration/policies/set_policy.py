@@ -6,6 +6,7 @@ spoil the choice among the others.
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from dataclasses import replace
 from typing import ClassVar
@@ -30,9 +31,11 @@ class SetPolicy(Policy):
         clean, usable = _clean(evidence)
         return OPERATORS[self.rule](*self.measures(clean), usable, budget)
 
-    def shortfall(self, evidence: Evidence, scores: Tensor) -> float:
+    def shortfall(self, evidence: Evidence, kept: int, scores: Tensor) -> float:
         """For one question: how far the order that ``scores`` [1,N] tell is from greedy; 0 if it is greedy."""
         clean, usable = _clean(evidence)
+        if int((scores > 0).sum()) != min(kept, int(usable.sum())):
+            return math.inf
         return shortfall(self.rule(*self.measures(clean)), usable, scores)
 
 

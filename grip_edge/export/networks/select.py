@@ -11,14 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from grip_edge.calibration.policies.interface import Evidence, Policy
-from grip_edge.calibration.scorer import GripScorer
 from grip_edge.export.networks.ops import keep_best
 from grip_edge.export.networks.projector import Projector
 from grip_edge.policy_catalog import PROJECTED, PolicySpec
 
 
 class Select(nn.Module):
-    def __init__(self, scorer: GripScorer, projector: Projector) -> None:
+    """``scorer`` is called as ``calibration.scorer_interface.Scorer``."""
+
+    def __init__(self, scorer: nn.Module, projector: Projector) -> None:
         super().__init__()
         self.scorer = scorer
         self.projector = projector
@@ -35,7 +36,7 @@ class Select(nn.Module):
 
 
 class SelectByPolicy(nn.Module):
-    def __init__(self, policy: Policy, spec: PolicySpec, grid: tuple[int, int], projector: Projector) -> None:
+    def __init__(self, policy: Policy, spec: PolicySpec, grid: tuple[int, int], projector: nn.Module) -> None:
         super().__init__()
         self.policy, self.grid = policy, grid
         self.projects_all = PROJECTED in spec.reads
