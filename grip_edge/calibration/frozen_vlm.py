@@ -16,11 +16,12 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from transformers import AutoProcessor, LlavaForConditionalGeneration
+from transformers import AutoConfig, AutoProcessor, LlavaForConditionalGeneration
 
 from grip_edge.calibration import matmul_attention
 from grip_edge.calibration.prompts import Prompts
 from grip_edge.calibration.quiet import no_loading_bars
+from grip_edge.calibration.supported import check_supported
 from grip_edge.errors import UserError
 
 __all__ = ["FrozenVlm", "Prompts"]
@@ -52,6 +53,7 @@ class FrozenVlm:
     ) -> FrozenVlm:
         """From a folder, or from the Hugging Face hub by its id."""
         try:
+            check_supported(AutoConfig.from_pretrained(folder), folder)
             with no_loading_bars():
                 model: Any = LlavaForConditionalGeneration.from_pretrained(
                     folder, dtype=dtype, attn_implementation=matmul_attention.NAME

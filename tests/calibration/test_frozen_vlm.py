@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -118,3 +119,21 @@ def test_a_folder_that_is_no_checkpoint_is_refused_in_one_line(tmp_path: Path) -
     with pytest.raises(UserError, match="cannot be loaded as a LLaVA checkpoint") as error:
         FrozenVlm.load(tmp_path)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"model_type": "llama"}, "model_type is 'llama'; a scorer can be trained where it is 'llava'"),
+        ({"vision_feature_select_strategy": "full"}, "vision_feature_select_strategy is 'full'"),
+        ({"vision_feature_layer": [-2, -1]}, "vision_feature_layer is \\[-2, -1\\]; expected one layer"),
+        ({"vision_config": {"model_type": "siglip_vision_model"}}, "vision_config.model_type is 'siglip_vision_model'"),
+    ],
+)
+def test_other_architectures_are_refused(
+    toy_checkpoint: Path, tmp_path: Path, change: dict[str, Any], problem: str
+) -> None:
+    config = json.loads((toy_checkpoint / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | change))
+    with pytest.raises(UserError, match=problem):
+        FrozenVlm.load(tmp_path)
