@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import helper
+
+from grip_edge.export.graph_runner import session_options
 
 Array = NDArray[Any]
 
@@ -45,12 +47,10 @@ class _Piece:
 class StreamedSession:
     """Stands in for ``ort.InferenceSession``."""
 
-    def __init__(self, path: Path, options: ort.SessionOptions) -> None:
-        self._options = options
-        options.enable_cpu_mem_arena = False
-        for key, value in _CONFIG.items():
-            options.add_session_config_entry(key, value)
-        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent))
+    def __init__(self, path: Path, config: Mapping[str, str]) -> None:
+        folder = {"session.model_external_initializers_file_folder_path": str(path.parent)}
+        self._options = session_options({**config, **_CONFIG, **folder})
+        self._options.enable_cpu_mem_arena = False
         self._model = onnx.load(path, load_external_data=False)
         self._outputs = [output.name for output in self._model.graph.output]
 

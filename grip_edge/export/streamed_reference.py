@@ -27,6 +27,7 @@ class StreamedReference:
         self._model = streamed_model(checkpoint)
         self._selector = selector
         self._prompt = prompt
+        self._features: tuple[Request, Tensor] | None = None
 
     @staticmethod
     def new_tokens(smallest_budget: bool) -> int:
