@@ -28,7 +28,7 @@ TEXT = {
     "13b": {"hidden_size": 5120, "intermediate_size": 13824, "num_hidden_layers": 40, "num_attention_heads": 40},
 }
 TEXT_COMMON = {"vocab_size": 32064, "max_position_embeddings": 4096, "rms_norm_eps": 1e-5}
-VISION = {
+VISION: dict[str, Any] = {
     "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16,
     "image_size": 336, "patch_size": 14, "projection_dim": 768, "vocab_size": 32000,
 }  # fmt: skip
@@ -67,7 +67,7 @@ def _config_and_shapes(text: dict[str, Any], out: Path) -> tuple[Any, Shapes]:
         config = LlavaConfig(
             vision_config=CLIPVisionConfig(**VISION),
             text_config=LlamaConfig(**text, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id),
-            image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+            image_token_index=int(tokenizer.vocab["<image>"]),
             vision_feature_layer=-2,
             vision_feature_select_strategy="default",
             image_seq_length=(VISION["image_size"] // VISION["patch_size"]) ** 2,
@@ -82,7 +82,7 @@ def _config_and_shapes(text: dict[str, Any], out: Path) -> tuple[Any, Shapes]:
 def _write_shards(shapes: Shapes, dtype: str, seed: int, out: Path) -> int:
     generator = torch.Generator().manual_seed(seed)
     shards = list(_shards(shapes))
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     total = 0
     for index, shard in enumerate(shards):
         name = f"model-{index + 1:05d}-of-{len(shards):05d}.safetensors"
