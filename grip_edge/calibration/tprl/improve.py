@@ -41,7 +41,7 @@ class PpoSettings:
     decay: float = 0.95
     clip: float = 0.2
     value_weight: float = 0.5
-    entropy_weight: float = 0.01
+    entropy_weight: float = 0.001
     reward: str = "log_probability"
 
     def __post_init__(self) -> None:
@@ -127,7 +127,7 @@ def draw_episodes(
     world = PruningEnvironment(judge, unpruned, tokens, environment, generator)
     rollout = roll_out(
         scorer, value_head, codes, question, world, course, environment.discount, settings.gamma, settings.decay,
-        generator,
+        generator, settings.episodes,
     )  # fmt: skip
     return Draw(codes, question, kept, rollout, _minibatches(len(rollout.transitions.row), settings, rng))
 

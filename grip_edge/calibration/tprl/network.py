@@ -132,7 +132,7 @@ class TprlScorer(nn.Module):
 
 
 class ValueHead(nn.Module):
-    """How much better the answer will get from here on."""
+    """How much better the answer will get from here on. Its errors do not reach the policy that it reads."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -141,7 +141,7 @@ class ValueHead(nn.Module):
     def forward(self, tokens: Tensor, remaining: Tensor) -> Tensor:
         """tokens [B,N,W], remaining bool [B,N] -> [B]."""
         weight = remaining.to(tokens.dtype)[..., None]
-        mean = (tokens * weight).sum(dim=1) / weight.sum(dim=1).clamp_min(1)
+        mean = (tokens.detach() * weight).sum(dim=1) / weight.sum(dim=1).clamp_min(1)
         value: Tensor = self.mlp(mean)[:, 0]
         return value
 

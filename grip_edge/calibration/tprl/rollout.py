@@ -33,10 +33,13 @@ def roll_out(
     gamma: float,
     decay: float,
     generator: torch.Generator,
+    episodes: int = 1,
 ) -> Rollout:
     """One episode for each of codes [R,N,C] and question [R,D]; at most ``course[t]`` tokens are left after step t.
 
-    ``discount`` is that of the keep probability, ``gamma`` and ``decay`` those of the advantage estimation.
+    ``discount`` is that of the keep probability, ``gamma`` and ``decay`` those of the advantage estimation. Where the
+    rows are ``episodes`` of each question in turn, advantages are also centred over those: questions differ more from
+    each other than a young value head can tell.
     """
     device, allowed = codes.device, codes.shape[1]
     steps: list[tuple[Tensor, ...]] = []
@@ -54,6 +57,9 @@ def roll_out(
         allowed = target
     advantage = gae(torch.stack(rewards), torch.stack(values), gamma, decay)
     returns = advantage + torch.stack(values)
+    if episodes > 1:
+        advantage = advantage.unflatten(1, (-1, episodes))
+        advantage = (advantage - advantage.mean(dim=2, keepdim=True)).flatten(1)
     return Rollout(
         _transitions(steps, advantage.flatten().to(device), returns.flatten().to(device)),
         float(torch.stack(rewards).sum(dim=0).mean()),
