@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from grip_edge.errors import UserError
 
+FEATURES = "features"
 PROJECTED = "projected tokens"
 QUESTION = "question"
 CLS_ATTENTION = "CLS attention"
@@ -24,6 +25,7 @@ class PolicySpec:
     name: str
     title: str
     reads: frozenset[str]
+    least_decoder_layers: int = 1
 
     @property
     def exportable(self) -> bool:
@@ -31,8 +33,8 @@ class PolicySpec:
         return not self.reads & {DECODER_ATTENTION, TRAINING, CHANCE}
 
 
-def _spec(name: str, title: str, *reads: str) -> PolicySpec:
-    return PolicySpec(name, title, frozenset(reads))
+def _spec(name: str, title: str, *reads: str, least_decoder_layers: int = 1) -> PolicySpec:
+    return PolicySpec(name, title, frozenset(reads), least_decoder_layers)
 
 
 POLICY_SPECS = {
@@ -46,9 +48,10 @@ POLICY_SPECS = {
         _spec("cdpruner", "CDPruner", PROJECTED, QUESTION),
         _spec("cen-cdpruner", "Cen-CDPruner", PROJECTED, QUESTION),
         _spec("eadp", "EADP", PROJECTED, QUESTION),
-        _spec("fastv", "FastV", DECODER_ATTENTION, QUESTION),
-        _spec("pyramiddrop", "PyramidDrop", DECODER_ATTENTION, QUESTION),
-        _spec("grip", "GRIP", TRAINING, QUESTION),
+        _spec("fastv", "FastV", DECODER_ATTENTION, QUESTION, least_decoder_layers=3),
+        _spec("pyramiddrop", "PyramidDrop", DECODER_ATTENTION, QUESTION, least_decoder_layers=4),
+        _spec("grip", "GRIP", TRAINING, FEATURES, QUESTION),
+        _spec("tprl", "TPRL", TRAINING, FEATURES, QUESTION),
     )
 }
 

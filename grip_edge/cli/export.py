@@ -137,7 +137,8 @@ def _print_summary(bundle: Bundle) -> None:
             "equal" if result.kept_sets_equal else f"{100 * (result.kept_overlap or 0):.0f} % common",
         )
     console = Console(highlight=False)
-    click.echo(f"{bundle.folder}: {manifest.model.name}, {manifest.target}, {manifest.precision}")
+    selector = manifest.scorer.name
+    click.echo(f"{bundle.folder}: {manifest.model.name}, {selector}, {manifest.target}, {manifest.precision}")
     console.print(files)
     console.print(parity)
     console.print(f"Budgets served: {manifest.budget_range}, and 1.0.")

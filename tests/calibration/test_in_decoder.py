@@ -185,5 +185,10 @@ def test_a_decoder_with_too_few_layers_is_refused() -> None:
             policy.stages(layers, 16, 4)
 
 
-def test_the_catalog_names_them() -> None:
+def test_the_catalog_names_them_and_how_many_layers_they_need() -> None:
+    for name, policy in IN_DECODER_POLICIES.items():
+        least = POLICY_SPECS[name].least_decoder_layers
+        assert policy().stages(least, 16, 4)
+        with pytest.raises(UserError):
+            policy().stages(least - 1, 16, 4)
     assert {s.name for s in POLICY_SPECS.values() if DECODER_ATTENTION in s.reads} == set(IN_DECODER_POLICIES)

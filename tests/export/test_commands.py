@@ -120,6 +120,41 @@ def test_models_shows_what_the_scorer_scored(embedded: Path) -> None:
     assert "55.0" not in result.stdout
 
 
+def test_models_shows_which_policies_fit_which_model(embedded: Path, toy_checkpoint: Path, tmp_path: Path) -> None:
+    """A toy with CLIP, and one whose tower has no CLS token; two decoder layers are too few for FastV."""
+    other = shutil.copytree(toy_checkpoint, tmp_path / "siglip")
+    config = json.loads((other / "config.json").read_text())
+    config["vision_config"]["model_type"] = "siglip_vision_model"
+    (other / "config.json").write_text(json.dumps(config))
+    result = CliRunner().invoke(cli, ["models", str(other)], env={"COLUMNS": "300"})
+    assert result.exit_code == 0, result.output
+    rows = {row.split("│")[1].strip(): row for row in result.stdout.splitlines() if row.startswith("│")}
+    assert rows["divprune"].count(" yes ") == 2
+    assert "--policy" in rows["divprune"]
+    assert "--policy" not in rows["random"]
+    assert rows["cls"].count("no: its vision tower has no CLS attention") == 1
+    assert rows["fastv"].count("no: 2 decoder layers, needs 3") == 2
+    assert rows["grip"].count("to be trained") == 2
+
+
+def test_policy_and_scorer_exclude_each_other(requested: list[ExportOptions]) -> None:
+    arguments = ("export", "--model", "m", "--budget-range", "1,2")
+    assert run(*arguments, "--policy", "divprune").exit_code == 0
+    assert requested.pop() == ExportOptions("m", "1,2", None, Path("grip-bundle"), policy="divprune")
+    for given, expected in (
+        (("--policy", "divprune", "--scorer", "s"), "--policy and --scorer exclude each other"),
+        (("--policy", "magic"), "--policy magic does not exist; choose from: uniform, cls, visionzip, divprune, "),
+        (("--policy", "random"), "--policy random cannot be exported, it needs a new draw per question"),
+        (("--policy", "fastv"), "--policy fastv cannot be exported, it needs attention maps of the language model"),
+        (("--policy", "grip"), "--policy grip cannot be exported, it needs training"),
+    ):
+        result = run(*arguments, *given)
+        assert result.exit_code == 2
+        assert result.stderr.startswith(f"grip-edge: error: {expected}")
+        assert result.stderr.count("\n") == 1
+    assert requested == []
+
+
 def test_models_without_a_scorer(embedded: Path) -> None:
     shutil.rmtree(embedded / "scorer")
     result = run("models")

@@ -227,7 +227,7 @@ def test_too_little_room_is_said_before_anything_is_written(
     [
         ({"target": "tensorrt"}, "--target tensorrt does not exist in this version; choose from: cpu"),
         ({"model": "llava-7b"}, "no model 'llava-7b'. Known: llava-tiny; a local folder in Hugging Face format"),
-        ({"scorer": None}, "No trained scorer comes with .*--scorer"),
+        ({"scorer": None}, "No trained scorer comes with .*--scorer, or choose a policy that needs no .* --policy"),
         ({"scorer": Path("nowhere")}, "'nowhere' is no scorer"),
     ],
 )
