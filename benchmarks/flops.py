@@ -4,7 +4,7 @@
     python benchmarks/flops.py llava-1.5-7b --budgets 0.111,0.25,0.333
 
 The shapes are those of the checkpoints' published configurations; their graphs are traced under fake tensors, so no
-weights are needed and memory does not grow with the model. The scorer is that of ``GripScorer``'s defaults.
+weights are needed and memory does not grow with the model. The selector is a scorer of ``GripScorer``'s default shape.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from transformers import LlavaConfig
 from grip_edge.budget import Budget
 from grip_edge.bundle import open_bundle
 from grip_edge.calibration.scorer import GripScorer, ScorerConfig
-from grip_edge.calibration.scorer_files import ScorerCard
+from grip_edge.calibration.scorer_files import GRIP_METHOD, ScorerCard
 from grip_edge.export.checkpoint import Checkpoint
 from grip_edge.export.flops import RequestSize, StageFlops, stage_flops
 from grip_edge.export.graphs import bundle_graphs
 from grip_edge.export.networks.clip import ClipConfig
 from grip_edge.export.networks.llama import LlamaConfig
 from grip_edge.export.quiet import quiet_libraries
-from grip_edge.export.selector import ScorerSelector
+from grip_edge.export.selector import ScorerSelector, Selector
 from grip_edge.export.tracing import trace
 
 _CLIP_LARGE_336 = ClipConfig(
@@ -39,13 +39,14 @@ _VICUNA_7B = LlamaConfig(
 SHAPES = {"llava-1.5-7b": (_CLIP_LARGE_336, _VICUNA_7B)}
 
 
-def shape_graphs(vision: ClipConfig, text: LlamaConfig) -> dict[str, ir.Graph]:
+def default_scorer(vision: ClipConfig, text: LlamaConfig) -> Selector:
+    config = ScorerConfig(vision.width, text.width, (vision.grid, vision.grid))
+    return ScorerSelector(GripScorer(config), ScorerCard(GRIP_METHOD, config))
+
+
+def shape_graphs(vision: ClipConfig, text: LlamaConfig, selector: Selector) -> dict[str, ir.Graph]:
     config = LlavaConfig(projector_hidden_act="gelu", multimodal_projector_bias=True, tie_word_embeddings=False)
     checkpoint = Checkpoint(Path("shape-only"), config, vision, text, {})
-    shape = ScorerConfig(vision.width, text.width, (vision.grid, vision.grid))
-    scorer = GripScorer(shape)
-    print(f"scorer: {sum(parameter.numel() for parameter in scorer.parameters()):,} parameters")
-    selector = ScorerSelector(scorer, ScorerCard("GRIP", shape))
     with quiet_libraries():
         traced = {graph.file_name: trace(graph).graph for graph in bundle_graphs(checkpoint, selector)}
     for graph in traced.values():
@@ -76,7 +77,9 @@ def main(model: str, budgets: str, text_tokens: int, question_tokens: int) -> No
     """Print GFLOPs of MODEL, a bundle's folder or the name of a published shape."""
     if model in SHAPES:
         vision, text = SHAPES[model]
-        graphs, visual_tokens = shape_graphs(vision, text), vision.grid**2
+        selector = default_scorer(vision, text)
+        print(f"selector: {selector.record.name}, {selector.record.parameters:,} parameters")
+        graphs, visual_tokens = shape_graphs(vision, text, selector), vision.grid**2
     else:
         graphs = bundle_stage_graphs(Path(model))
         visual_tokens = open_bundle(model).manifest.model.vision.visual_tokens

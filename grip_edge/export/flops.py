@@ -2,7 +2,7 @@
 
     MatMul, MatMulInteger, Gemm, Conv   2 x (elements of the output) x (length of each dot product)
     Attention                           both products over all slots of the cache, masked ones too
-    Loop                                its body, as often as the budget says
+    Loop                                its body, in as many turns as tokens are kept (``loop_flops``)
 
 A multiplication and an addition are two operations. Everything else (norms, activations, softmax, top-k) is left out,
 as in the papers. Symbolic axes (T, S, C, K) get their sizes from the request; no weight is read.
@@ -21,6 +21,8 @@ from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
+
+from grip_edge.export.loop_flops import loop_flops
 
 _OPERATORS: dict[type[ast.operator], Callable[[int, int], int]] = {
     ast.Add: operator.add,
@@ -67,13 +69,15 @@ def stage_flops(graphs: Mapping[str, ir.Graph], size: RequestSize) -> StageFlops
 
 
 def graph_flops(graph: Iterable[ir.Node], sizes: Mapping[str, int]) -> int:
-    """``sizes`` gives every symbolic axis that a counted operator has; ``K`` is how often a Loop runs."""
+    """``sizes`` gives every symbolic axis that a counted operator has; a Loop takes ``K`` turns."""
     return sum(_node_flops(node, sizes) for node in graph)
 
 
 def _node_flops(node: ir.Node, sizes: Mapping[str, int]) -> int:
     if node.op_type == "Loop":
-        return sizes["K"] * graph_flops(node.attributes["body"].as_graph(), sizes)
+        return loop_flops(
+            node, sizes["K"], lambda value: _shape(node, value, sizes), lambda body: graph_flops(body, sizes)
+        )
     count = _COUNTS.get(node.op_type)
     return 0 if count is None else count(node, sizes)
 

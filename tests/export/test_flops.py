@@ -98,6 +98,23 @@ def test_a_loop_counts_as_often_as_the_budget_says() -> None:
     assert graph_flops(graph, {"K": 5}) == 5 * 2 * 8
 
 
+def test_a_loop_may_carry_what_grows() -> None:
+    """As CDPruner's factorisation: turn t multiplies [1,t] by [t,5]; 1 + 2 + 3 + 4 rows in all."""
+    graph = parsed(
+        """g (int64 count, bool go, float[1,5] x, float[5,1] w) => (float[r,5] y) {
+            y = Loop (count, go, x) <body = b (int64 i, bool c, float[q,5] a) => (bool c2, float[p,5] a2) {
+                c2 = Identity(c)
+                column = MatMul(a, w)
+                turned = Transpose <perm = [1, 0]> (column)
+                row = MatMul(turned, a)
+                a2 = Concat <axis = 0> (a, row)
+            }>
+        }"""
+    )
+    rows = 1 + 2 + 3 + 4
+    assert graph_flops(graph, {"K": 4}) == 2 * rows * 5 + 2 * rows * 5
+
+
 def test_axes_may_be_sums_and_products_of_sizes() -> None:
     graph = parsed("g (float[Z,3] x, float[3,7] w) => (float[Z,7] y) { y = MatMul(x, w) }")
     graph.inputs[0].shape = ir.Shape(["2*T + 145", 3])

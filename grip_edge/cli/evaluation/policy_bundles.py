@@ -10,6 +10,7 @@ from grip_edge.calibration.evaluation.cases import UNPRUNED
 from grip_edge.cli.evaluation.bundles import bundle_label
 from grip_edge.cli.evaluation.request import EvaluationRequest
 from grip_edge.cli.evaluation.sides import Sides
+from grip_edge.policy_catalog import POLICY_SPECS
 
 _CHEAPEST = "uniform"  # its selection costs next to nothing, so that it may stand for the unpruned model
 
@@ -25,7 +26,8 @@ def policy_bundles(
     policies = {one.name: one.runs for one in sides.participants if one.name != UNPRUNED and one.bundle is None}
     found = {name if name in policies else bundle_label(name): bundle for name, bundle in sides.bundles.items()}
     for name, runs in policies.items():
-        if name not in found and runs and request.model is not None:
+        exportable = bool(runs) or POLICY_SPECS[name].exportable
+        if name not in found and exportable and request.model is not None:
             on_export(name)
             found[name] = _exported(request.model, name, runs, sides, folder / name)
     return dict(sorted(found.items(), key=lambda item: item[0] != _CHEAPEST))
@@ -39,4 +41,6 @@ def _exported(model: str, name: str, runs: tuple[str, ...], sides: Sides, out: P
         return open_bundle(out)
     kept = sorted({case.kept_tokens for case in sides.cases if case.policy == name})
     out.parent.mkdir(exist_ok=True)
-    return export_bundle(ExportOptions(model, f"{kept[0]},{kept[-1]}", Path(runs[0]), out))
+    scorer = Path(runs[0]) if runs else None
+    options = ExportOptions(model, f"{kept[0]},{kept[-1]}", scorer, out, policy=None if runs else name)
+    return export_bundle(options)
