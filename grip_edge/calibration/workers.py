@@ -60,3 +60,9 @@ class Workers:
         """Until all workers are here."""
         if self._accelerator is not None:
             self._accelerator.wait_for_everyone()
+
+    def leave(self) -> None:
+        """All together, once nothing is left to share: a worker that is still connected when another ends may abort."""
+        if self._accelerator is not None and self.count > 1:
+            self._accelerator.wait_for_everyone()
+            self._accelerator.end_training()

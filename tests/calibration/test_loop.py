@@ -140,6 +140,7 @@ def step(number):
 settings = LoopSettings(steps=5, learning_rate=0.1, warmup_steps=1, clip_norm=1e9, weight_decay=0.0)
 run_steps("fit", [{"params": [weight], "lr": 0.1}], step, settings, Path(sys.argv[1]), workers=workers)
 assert workers.any(workers.index == 1) and not workers.any(False)
+workers.leave()
 Path(sys.argv[1], f"weight-{workers.index}-of-{workers.count}").write_text(repr(weight.tolist()))
 """
 

@@ -94,6 +94,7 @@ def run_training(request: TrainRequest, say: Callable[[str], None]) -> ScorerCar
         open_work(request)
     workers.wait()
     method, scorer, settings = _train(setup, request.settings)
+    workers.leave()
     if not workers.is_main:
         return None
     say("Measuring on validation data")
