@@ -22,7 +22,7 @@ from torch import Tensor
 from grip_edge.calibration.policies.greedy import MostDiverse
 from grip_edge.calibration.policies.interface import Evidence
 from grip_edge.calibration.policies.set_policy import SetPolicy
-from grip_edge.calibration.policies.similarity import cosine, min_max, question_cosine
+from grip_edge.calibration.policies.similarity import cosine, mean_cosine, min_max, question_cosine
 
 
 class CdPruner(SetPolicy):
@@ -39,7 +39,7 @@ class CdPruner(SetPolicy):
         relevance = question_cosine(evidence).sum(dim=-1) / evidence.question_mask.sum(dim=-1, keepdim=True)
         weight = min_max(-relevance if self.negated else relevance)
         if self.centred:
-            weight = weight * min_max(-cosine(tokens, tokens).mean(dim=-1))
+            weight = weight * min_max(-mean_cosine(tokens))
             tokens = tokens - tokens.mean(dim=1, keepdim=True)
         kernel = weight[:, :, None] * cosine(tokens, tokens) * weight[:, None]
         return kernel, kernel.diagonal(dim1=1, dim2=2)

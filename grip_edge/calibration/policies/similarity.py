@@ -17,6 +17,12 @@ def cosine(left: Tensor, right: Tensor) -> Tensor:
     return F.normalize(left, dim=-1) @ F.normalize(right, dim=-1).transpose(1, 2)
 
 
+def mean_cosine(tokens: Tensor) -> Tensor:
+    """Of each token with all of its image, itself included: [R,N,D] -> [R,N], without the [N,N] matrix."""
+    unit = F.normalize(tokens, dim=-1)
+    return (unit @ unit.mean(dim=1)[..., None])[..., 0]
+
+
 def question_cosine(evidence: Evidence) -> Tensor:
     """Cosine of each projected token with each embedded question token, [R,N,T]; 0 on padding."""
     return cosine(evidence.visual, evidence.question_embeds) * evidence.question_mask[:, None]

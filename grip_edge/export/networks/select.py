@@ -19,7 +19,7 @@ from grip_edge.policy_catalog import PROJECTED, PolicySpec
 class Select(nn.Module):
     """``scorer`` is called as ``calibration.scorer_interface.Scorer``."""
 
-    def __init__(self, scorer: nn.Module, projector: Projector) -> None:
+    def __init__(self, scorer: nn.Module, projector: nn.Module) -> None:
         super().__init__()
         self.scorer = scorer
         self.projector = projector
