@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from grip_edge.calibration.data import SceneData
-from grip_edge.calibration.evaluate import UNPRUNED, answer_all
+from grip_edge.calibration.evaluate import UNPRUNED, accuracies, answer_all
 from grip_edge.calibration.frozen_vlm import FrozenVlm
 from grip_edge.calibration.policies import Grip, Random
 from grip_edge.calibration.scorer_files import load_scorer
@@ -39,8 +39,8 @@ def test_shape_and_size_are_as_promised(vlm: FrozenVlm) -> None:
 def test_it_answers_as_the_card_says_and_its_scorer_beats_chance(vlm: FrozenVlm) -> None:
     scorer, card = load_scorer(FOLDER / "scorer")
     data = SceneData("validation", vlm.image_side_px, 5)
-    answers = answer_all(vlm, data, IMAGES, [Grip(scorer), Random()], ["0.1"])
-    accuracy = {key: float(right.mean()) for key, right in answers.right.items()}
+    table = accuracies(answer_all(vlm, data, IMAGES, [Grip(scorer), Random()], ["0.1"]))
+    accuracy = {(row.policy, row.budget): row.accuracy for row in table if row.skill == "all"}
     # 200 questions: four standard errors are at most 0.14
     assert accuracy[UNPRUNED, "1.0"] == pytest.approx(card_accuracy(), abs=0.14)
     assert accuracy["GRIP", "0.1"] > accuracy["random", "0.1"], accuracy

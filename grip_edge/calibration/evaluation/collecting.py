@@ -41,11 +41,11 @@ def collect(
         for question in asked.questions:
             rule.score("", question.references)
         rows = [row for answerer in answerers for row in answerer.answers(asked, start)]
-        file.append(list(_by_image(asked, rows, start)))
+        file.append(list(by_image(asked, rows, start)))
         on_batch(len(file.records))
 
 
-def _by_image(asked: AskedImages, rows: Sequence[tuple[str, ...]], first_image: int) -> list[ImageRecord]:
+def by_image(asked: AskedImages, rows: Sequence[tuple[str, ...]], first_image: int) -> list[ImageRecord]:
     records = []
     for index in range(len(asked.images)):
         mine = [r for r, owner in enumerate(asked.image_of) if owner == index]

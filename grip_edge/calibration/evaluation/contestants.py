@@ -97,11 +97,12 @@ def _untrained(name: str, vlm: FrozenVlm, budgets: Sequence[str]) -> Contestant:
         title = f"{inside.name}, inside the decoder: early layers see more (mean tokens per layer: {', '.join(means)})"
         return Contestant(name, title, (), in_decoder=inside)
     policy = POLICIES[name]()
-    make: MakePolicy = Random if isinstance(policy, Random) else _always(policy)
+    make: MakePolicy = Random if isinstance(policy, Random) else always(policy)
     return Contestant(name, policy.name, (make,))
 
 
-def _always(policy: Policy) -> MakePolicy:
+def always(policy: Policy) -> MakePolicy:
+    """The same policy for every batch."""
     return lambda seed: policy
 
 
@@ -118,5 +119,5 @@ def _learned(name: str, folders: tuple[Path, ...], vlm: FrozenVlm) -> Contestant
                 f"model has {vlm.vision_width}, {vlm.text_width} and {vlm.grid}. Give the scorer trained on this model."
             )
         title = card.method
-        makers.append(_always(Grip(scorer, title)))
+        makers.append(always(Grip(scorer, title)))
     return Contestant(name, title, tuple(makers), folders)
