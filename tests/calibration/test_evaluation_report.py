@@ -196,13 +196,13 @@ def test_markdown_shows_what_decides(report: EvaluationReport) -> None:
 
 
 def test_the_frontier_and_equal_accuracy_by_hand() -> None:
-    a, b, c, d = (Point("mine", "0.1", 0.6, 5.0), Point("mine", "0.5", 0.8, 9.0), Point("x", "0.1", 0.6, 6.0),
-                  Point("x", "0.5", 0.7, 12.0))  # fmt: skip
+    a, b = Point("mine", "0.1", 2, 0.6, 5.0), Point("mine", "0.5", 8, 0.8, 9.0)
+    c, d = Point("x", "0.1", 2, 0.6, 6.0), Point("x", "0.5", 8, 0.7, 12.0)
     assert frontier([d, c, b, a]) == [a, b]
     found = {match.rival: match for match in equal_accuracy([a, b, c, d], "mine")}
     assert (found[c].fastest, found[d].fastest) == (a, b)
     assert found[d].saved_share == pytest.approx(0.25)
-    assert not equal_accuracy([Point("mine", "0.1", 0.5, 1.0), c], "mine")
+    assert not equal_accuracy([Point("mine", "0.1", 2, 0.5, 1.0), c], "mine")
 
 
 def test_points_are_what_was_answered_and_timed(report: EvaluationReport) -> None:

@@ -15,6 +15,7 @@ class Point:
 
     policy: str
     budget: str
+    kept_tokens: int
     accuracy: float
     total_ms: float
 
@@ -35,7 +36,7 @@ def points(report: EvaluationReport) -> list[Point]:
     """Every policy and budget that was both answered and timed."""
     accuracy = {(row.policy, row.budget): row.accuracy for row in report.accuracy if row.group == EVERYTHING}
     return [
-        Point(row.policy, row.budget, accuracy[row.policy, row.budget], row.p50_ms["total"])
+        Point(row.policy, row.budget, row.kept_tokens, accuracy[row.policy, row.budget], row.p50_ms["total"])
         for row in report.latency
         if (row.policy, row.budget) in accuracy
     ]

@@ -51,7 +51,7 @@ def draw_pareto(report: EvaluationReport, path: Path) -> None:
     figure, axes = _new_figure()
     measured = points(report)
     for name, look in _looks(report).items():
-        own = sorted((point for point in measured if point.policy == name), key=lambda point: point.total_ms)
+        own = sorted((point for point in measured if point.policy == name), key=lambda point: point.kept_tokens)
         if own:
             times = [point.total_ms for point in own]
             axes.plot(times, [100 * point.accuracy for point in own], label=name, **look)
