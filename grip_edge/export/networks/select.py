@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from grip_edge.calibration.policies.interface import Evidence, Policy
 from grip_edge.export.networks.ops import keep_best
-from grip_edge.export.networks.projector import Projector
 from grip_edge.policy_catalog import PROJECTED, PolicySpec
 
 
