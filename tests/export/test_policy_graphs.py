@@ -32,6 +32,8 @@ from tests.export.comparing import assert_close, network_with_weights, random_ar
 from tests.toy_model import GRID, VISUAL_TOKENS
 
 Array = NDArray[Any]
+# More than the 12 tokens, so that random ones span as many dimensions: what is left of a volume is not rounding.
+WIDTH = 16
 EXPORTABLE = [name for name, spec in POLICY_SPECS.items() if spec.exportable]
 SET_BUILDING = ["divprune", "cdpruner", "cen-cdpruner", "eadp"]
 Sessions = Callable[[str], ort.InferenceSession]
@@ -67,7 +69,7 @@ def small() -> Callable[[str], ort.InferenceSession]:
 
     def get(name: str) -> ort.InferenceSession:
         if name not in sessions:
-            sessions[name] = bare_session(name, (3, 4), 8)
+            sessions[name] = bare_session(name, (3, 4), WIDTH)
         return sessions[name]
 
     return get
@@ -87,11 +89,11 @@ def evidence(features: Array, question: Array, attention: Array, grid: tuple[int
 
 
 def difficult(case: str, seed: int) -> tuple[Array, Array, Array]:
-    """Features [1,12,8], question [1,T,8], attention [1,12] whose ties are exact: entries 0 and 1, norms 1 and 2."""
+    """Features [1,12,D], question [1,T,D], attention [1,12] whose ties are exact: entries 0 and 1, norms 1 and 2."""
     draw = np.random.default_rng(seed)
-    features = np.eye(8, dtype=np.float32)[draw.integers(0, 4, 12)]
+    features = np.eye(WIDTH, dtype=np.float32)[draw.integers(0, 4, 12)]
     attention = draw.choice([0.125, 0.25, 0.5], 12).astype(np.float32)
-    question = np.eye(8, dtype=np.float32)[draw.integers(0, 4, (1, 1 + seed))]
+    question = np.eye(WIDTH, dtype=np.float32)[draw.integers(0, 4, (1, 1 + seed))]
     if case == "constant":
         features[:], attention[:] = features[0], 0.25
     elif case == "two norms":
@@ -157,13 +159,13 @@ def test_divprune_takes_one_of_each_kind_first(small: Sessions) -> None:
 def test_one_session_serves_every_budget_on_random_tokens(small: Sessions, name: str) -> None:
     sets = set()
     for length in (1, 6):
-        features, question = random_array(length, 1, 12, 8), random_array(9, 1, length, 8)
+        features, question = random_array(length, 1, 12, WIDTH), random_array(9, 1, length, WIDTH)
         attention = np.abs(random_array(4, 1, 12))
         given = evidence(features, question, attention, (3, 4))
         for kept in range(1, 13):
             embeds, indices, scores = run(small(name), features, question, kept, attention)
             assert indices.shape == (1, kept)
-            assert embeds.shape == (1, kept, 8)
+            assert embeds.shape == (1, kept, WIDTH)
             assert_close("scores", scores, POLICIES[name]().scores(given, torch.tensor([kept])), 1e-6)
             assert indices[0].tolist() == POLICIES[name]().select(given, kept)[0].tolist()
             sets.add(tuple(indices[0].tolist()))
@@ -225,7 +227,7 @@ def test_inputs_and_outputs_have_their_names_and_dynamic_axes(checkpoint: Checkp
 
 
 def test_the_sets_of_different_policies_differ(small: Sessions) -> None:
-    features, question = random_array(5, 1, 12, 8), random_array(6, 1, 4, 8)
+    features, question = random_array(5, 1, 12, WIDTH), random_array(6, 1, 4, WIDTH)
     attention = np.abs(random_array(7, 1, 12))
     sets = {name: tuple(run(small(name), features, question, 6, attention)[1][0].tolist()) for name in EXPORTABLE}
     same = [pair for pair in itertools.combinations(EXPORTABLE, 2) if sets[pair[0]] == sets[pair[1]]]
