@@ -29,7 +29,8 @@ _SCORING_HELP = "exact, vqa, textvqa, pope, scienceqa or gqa."
     "bundles",
     multiple=True,
     metavar="[NAME=]DIR",
-    help="A bundle to evaluate through ONNX Runtime; NAME is the policy that it belongs to. May be repeated.",
+    help="A bundle to evaluate through ONNX Runtime. NAME is the policy inside, as in --policies; NAME:VARIANT tells "
+    "several bundles of a policy apart. May be repeated.",
 )
 @click.option("--budgets", default="0.1,0.25,0.5", show_default=True, help="Ratios or token counts.")
 @click.option("--data", default="scenes", show_default=True, help="scenes, scenes:PRESET, a .jsonl file or a folder.")
@@ -58,6 +59,7 @@ def evaluate(**options: Any) -> None:
     Examples:
       grip-edge evaluate --model llava-tiny --policies random,divprune,grip --budgets 0.1,0.25 --out report
       grip-edge evaluate --model llava-tiny --policies cdpruner --policies grip=run0,run1,run2 --latency --out report
+      grip-edge evaluate --model llava-tiny --policies grip --bundle grip:fp32=a --bundle grip:int8=b --out report
       grip-edge evaluate --bundle grip-bundle --data questions.jsonl --scoring vqa --out report
     """
     request = EvaluationRequest(**options)

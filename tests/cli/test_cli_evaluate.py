@@ -37,10 +37,10 @@ def read(place: Path, out: str = "report") -> EvaluationReport:
 
 def test_model_and_bundle_answer_alike(place: Path, run: Callable[..., Any]) -> None:
     """The bundle holds the same weights and scorer in fp32: every answer is PyTorch's."""
-    outcome = run(*BOTH, "--bundle", "grip=grip-bundle", *SMALL, "--out", "report")
+    outcome = run(*BOTH, "--bundle", "grip:fp32=grip-bundle", *SMALL, "--out", "report")
     assert outcome.exit_code == 0, outcome
     report = read(place)
-    assert [one.name for one in report.participants] == ["unpruned", "random", "grip", "grip (bundle)"]
+    assert [one.name for one in report.participants] == ["unpruned", "random", "grip", "grip:fp32 (bundle)"]
     assert {(row.policy, row.budget): row.agreement for row in report.agreement} == {
         ("unpruned", "1.0"): 1.0,
         ("grip", "0.25"): 1.0,

@@ -29,8 +29,13 @@ def open_bundles(folders: dict[str, Path], budgets: Sequence[str], visual_tokens
 
 
 def bundle_label(name: str) -> str:
-    """What the bundle of policy ``name`` is called, beside the same policy in PyTorch."""
+    """What the bundle called ``name`` is called beside the same policy in PyTorch."""
     return f"{name} (bundle)"
+
+
+def bundle_policy(name: str) -> str:
+    """The policy inside the bundle ``NAME`` or ``NAME:VARIANT``."""
+    return name.partition(":")[0]
 
 
 class BundleAnswerer:

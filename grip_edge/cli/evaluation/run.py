@@ -29,7 +29,7 @@ from grip_edge.calibration.evaluation.report import EvaluationReport, Setting
 from grip_edge.calibration.evaluation.report_formats import to_csv, to_markdown
 from grip_edge.calibration.evaluation.scoring import RULES
 from grip_edge.calibration.evaluation.tables import ScoredAnswers, accuracy_rows, agreement_rows, difference_rows
-from grip_edge.cli.evaluation.bundles import bundle_label
+from grip_edge.cli.evaluation.bundles import bundle_label, bundle_policy
 from grip_edge.cli.evaluation.latency import measure_latency
 from grip_edge.cli.evaluation.policy_bundles import policy_bundles
 from grip_edge.cli.evaluation.request import EvaluationRequest
@@ -134,7 +134,9 @@ def _accuracy_report(
         participants=sides.participants,
         accuracy=accuracy_rows(scored, bootstrap),
         differences=difference_rows(scored, bootstrap, against),
-        agreement=agreement_rows(scored, bootstrap, {bundle_label(name): name for name in sides.bundles}),
+        agreement=agreement_rows(
+            scored, bootstrap, {bundle_label(name): bundle_policy(name) for name in sides.bundles}
+        ),
         machine=None,
         latency=(),
         flops=(),
