@@ -25,7 +25,7 @@ TOKENIZER_NAME = "tokenizer.json"
 # In a partial bundle: what is finished (``export.journal``).
 RESUME_NAME = "export-journal.jsonl"
 
-_EXPORT_HINT = "grip-edge export --model llava-tiny"
+_EXPORT_HINT = "grip-edge export --model llava-tiny --budget-range 0.1,0.5"
 
 
 @dataclass(frozen=True)

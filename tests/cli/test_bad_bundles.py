@@ -10,6 +10,10 @@ from typing import Any
 
 import pytest
 
+from grip_edge.bundle import open_bundle
+from grip_edge.cli.export import export
+from grip_edge.errors import BundleError
+
 
 @pytest.fixture
 def bundle(workplace: Path, toy_bundle: Path) -> Path:
@@ -123,3 +127,10 @@ def test_verify_of_a_good_bundle(run: Callable[..., Any], bundle: Path) -> None:
 def test_verify_of_nothing_is_the_users_mistake(refused: Callable[..., str]) -> None:
     assert "There is no folder 'nowhere'" in refused("verify", "nowhere")
     assert "There is no folder 'picture.png'" in refused("verify", "picture.png")
+
+
+def test_the_command_that_makes_a_bundle_gives_all_that_export_needs(tmp_path: Path) -> None:
+    with pytest.raises(BundleError) as caught:
+        open_bundle(tmp_path / "nowhere")
+    for parameter in export.params:
+        assert not parameter.required or parameter.opts[0] in str(caught.value)
