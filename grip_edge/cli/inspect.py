@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.tree import Tree
 
     from grip_edge.bundle import Bundle
-    from grip_edge.manifest import ScorerRecord
+    from grip_edge.manifest import Manifest, ParityResult, ScorerRecord
 
 _MB = 1e6
 
@@ -53,10 +53,30 @@ def _tree(bundle: Bundle) -> Tree:
             branch.add(f"[dim]{escape(name)}[/]  {escape(value)}")
     parity = tree.add("[bold]agreement with the reference model[/]")
     for result in manifest.parity:
-        same = "the same tokens and kept sets" if result.tokens_equal and result.kept_sets_equal else "DIFFERENT"
-        logits = f"logits within {result.logits_max_difference:.1e}"
-        parity.add(f"[dim]{result.budget_tokens} tokens kept[/]  {same}, {logits}")
+        parity.add(f"[dim]{result.budget_tokens} tokens kept[/]  {_agreement(result)}")
     return tree
+
+
+def _agreement(result: ParityResult) -> str:
+    logits = f"logits within {result.logits_max_difference:.1e}"
+    if result.logits_cosine is not None:
+        logits += f", cosine {result.logits_cosine:.4f}"
+    if result.tokens_equal and result.kept_sets_equal:
+        return f"the same tokens and kept sets, {logits}"
+    tokens = f"{result.tokens_agreeing} of {result.tokens_compared} tokens"
+    return f"{tokens} and {100 * (result.kept_overlap or 0):.0f} % of the kept set the same, {logits}"
+
+
+def _graphs(manifest: Manifest) -> dict[str, str]:
+    facts = {"target": manifest.target, "precision": manifest.precision}
+    formats = manifest.weight_formats
+    if formats is not None:
+        parts = ("vision", "decoder", "lm_head", "embedding")
+        facts["weights"] = ", ".join(f"{part} {getattr(formats, part)}" for part in parts)
+        if formats.int4_block is not None:
+            kind = "symmetric" if formats.int4_symmetric else "asymmetric"
+            facts["int4"] = f"{kind}, one scale per {formats.int4_block} inputs"
+    return facts
 
 
 def _facts(bundle: Bundle) -> dict[str, dict[str, str]]:
@@ -73,7 +93,7 @@ def _facts(bundle: Bundle) -> dict[str, dict[str, str]]:
         "budget": {"range": f"{manifest.budget_range}, and 1.0", "positions": manifest.positions},
         "prompt": {"template": repr(manifest.prompt.template)},
         "selector": _selector(manifest.scorer),
-        "graphs": {"target": manifest.target, "precision": manifest.precision},
+        "graphs": _graphs(manifest),
         "files": {record.path: f"{record.bytes / _MB:.2f} MB" for record in manifest.files},
         "made with": manifest.versions,
     }

@@ -49,7 +49,7 @@ def lay_out(model: ir.Model, graph_file: str) -> Layout:
     data_file = f"{graph_file}.data"
     places: list[Place] = []
     end = 0
-    for value in model.graph.initializers.values():
+    for value in _in_order_of_use(model):
         weight = value.const_value
         if not isinstance(weight, Weight) or weight.nbytes < _INLINE_BYTES:
             continue
@@ -61,6 +61,12 @@ def lay_out(model: ir.Model, graph_file: str) -> Layout:
         places.append(place)
         end = place.end_byte
     return Layout(graph_file, data_file, model, tuple(places))
+
+
+def _in_order_of_use(model: ir.Model) -> dict[ir.Value, None]:
+    """What is made together (codes and scales) and read together lies together."""
+    used = (value for node in model.graph for value in node.inputs if value is not None and value.is_initializer())
+    return dict.fromkeys([*used, *model.graph.initializers.values()])
 
 
 def save_graph(layout: Layout, folder: Path) -> None:

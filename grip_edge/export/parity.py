@@ -38,18 +38,18 @@ def check_parity(
     runner: GraphRunner, reference: ReferenceModel, request: Request, budgets: BudgetRange, formats: WeightFormats
 ) -> tuple[ParityResult, ...]:
     """Results at the smallest, the largest and the full budget; ParityError names the first difference."""
-    least_cosine = _least_cosine(formats)
+    least_of_vision, least_of_all = LEAST_COSINE.get(formats.vision), _least_cosine(formats)
     vision = runner.encode(request)
-    _require_close("Vision features differ", vision["features"], reference.features(request).numpy(), least_cosine)
+    _require_close("Vision features differ", vision["features"], reference.features(request).numpy(), least_of_vision)
     if "cls_attention" in vision:
         found, expected = vision["cls_attention"], reference.cls_attention(request).numpy()
-        _require_close("CLS attention differs", found / expected.max(), expected / expected.max(), least_cosine)
+        _require_close("CLS attention differs", found / expected.max(), expected / expected.max(), least_of_vision)
     results = []
     for kept in sorted({budgets.min_tokens, budgets.max_tokens, budgets.visual_tokens}):
         new_tokens = reference.new_tokens(smallest_budget=kept == budgets.min_tokens)
         answer = runner.answer(request, vision, kept, new_tokens)
         graph = None if answer.scores is None else GraphChoice(vision, answer.scores)
-        results.append(_compare(kept, answer, reference.answer(request, kept, new_tokens, graph), least_cosine))
+        results.append(_compare(kept, answer, reference.answer(request, kept, new_tokens, graph), least_of_all))
     return tuple(results)
 
 

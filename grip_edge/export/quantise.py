@@ -17,8 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Elements of a matrix that are fp32 at the same time.
-_PIECE_ELEMENTS = 1 << 22
+# Elements of a matrix that are fp32 at the same time: what a core's cache holds.
+_PIECE_ELEMENTS = 1 << 18
 
 
 def quantise_columns(weight: Tensor) -> tuple[Tensor, Tensor]:

@@ -190,3 +190,65 @@ def test_the_head_is_transformers_head(tmp_path: Path, tied: bool) -> None:
     assert torch.equal(checkpoint.load(source), expected["lm_head.weight"])
     same = torch.equal(expected["lm_head.weight"], expected["model.language_model.embed_tokens.weight"])
     assert same == tied
+
+
+def test_pickled_weights_only(broken: Path) -> None:
+    """They are never opened."""
+    (broken / "model.safetensors").unlink()
+    (broken / "pytorch_model-00001-of-00001.bin").write_bytes(b"not looked at")
+    assert "as pytorch_model*.bin only, which can run code when opened; expected safetensors" in message(broken)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite(broken: Path, value: float) -> None:
+    """Found when the weight is read, before it is written."""
+
+    def spoil(tensors: dict[str, torch.Tensor]) -> None:
+        tensors["multi_modal_projector.linear_1.weight"][1, 2] = value
+
+    edit_weights(broken, spoil)
+    check(broken)
+    with pytest.raises(UserError, match=rf"'multi_modal_projector.linear_1.weight' holds {value} \(element 34\)"):
+        open_checkpoint(broken).read("multi_modal_projector.linear_1.weight")
+
+
+def test_a_file_that_shrinks_while_it_is_read(broken: Path) -> None:
+    checkpoint = open_checkpoint(broken)
+    weights = broken / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:20_000])
+    with pytest.raises(UserError, match="the file changed while it was read"):
+        checkpoint.read("multi_modal_projector.linear_1.weight")
+
+
+@pytest.fixture
+def sharded(tmp_path: Path) -> Path:
+    return save_toy_checkpoint(tmp_path / "sharded", shard_size="100KB")
+
+
+def test_missing_shards_are_counted_and_named(sharded: Path) -> None:
+    shards = sorted(sharded.glob("*.safetensors"))
+    shards[1].unlink()
+    shards[2].unlink()
+    expected = f"lacks 2 of its {len(shards)} shards ({shards[1].name}, {shards[2].name})"
+    assert expected in message(sharded)
+
+
+def test_an_index_that_puts_a_tensor_into_the_wrong_shard(sharded: Path) -> None:
+    path = sharded / "model.safetensors.index.json"
+    index = json.loads(path.read_text())
+    name, right = next(iter(index["weight_map"].items()))
+    wrong = next(file for file in index["weight_map"].values() if file != right)
+    index["weight_map"][name] = wrong
+    path.write_text(json.dumps(index))
+    assert f"says that {wrong} holds '{name}', but it does not" in message(sharded)
+
+
+def test_a_header_whose_shape_and_bytes_disagree(broken: Path) -> None:
+    weights = broken / "model.safetensors"
+    data = weights.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    header["multi_modal_projector.linear_2.bias"]["shape"] = [49]
+    text = json.dumps(header).encode()
+    weights.write_bytes(len(text).to_bytes(8, "little") + text + data[8 + length :])
+    assert "'multi_modal_projector.linear_2.bias' has 192 bytes, its shape [49] says otherwise" in message(broken)
