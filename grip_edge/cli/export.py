@@ -40,7 +40,7 @@ _POLICIES = [name for name, spec in POLICY_SPECS.items() if spec.exportable]
 @click.option(
     "--int4-block", type=int, help=f"Inputs per scale, one of: {', '.join(map(str, INT4_BLOCKS))}; default: 32."
 )
-@click.option("--int4-symmetric/--int4-asymmetric", default=None, help="Without or with zero points; default: without.")
+@click.option("--int4-symmetric/--int4-asymmetric", default=None, help="Without or with zero points; default: with.")
 @click.option(
     "--out", type=click.Path(path_type=Path), default=DEFAULT_BUNDLE, show_default=True, help="Folder to write."
 )

@@ -23,8 +23,8 @@ from grip_edge.manifest import ParityResult, WeightFormats
 TOLERANCE = 1e-3
 
 # Smallest cosine allowed between found and expected, by the coarsest format of any weight, coarsest first. A wrong
-# graph gives about zero.
-LEAST_COSINE = {"int4": 0.7, "int8": 0.9, "int8-weight": 0.97, "bf16": 0.99, "fp16": 0.999}
+# graph gives about zero; 32 layers of random weights in int4, the worst that rounding was seen to do, give 0.69.
+LEAST_COSINE = {"int4": 0.5, "int8": 0.9, "int8-weight": 0.97, "bf16": 0.99, "fp16": 0.999}
 
 
 class ReferenceModel(Protocol):

@@ -35,7 +35,7 @@ def saved(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> P
 @pytest.fixture(scope="module")
 def layout(checkpoint: Checkpoint) -> Layout:
     """An int4 decoder, whose weights come in parts."""
-    formats = PrecisionOptions("int4", int4_symmetric=False).formats
+    formats = PrecisionOptions("int4").formats
     with quiet_libraries():
         return lay_out(make_model(decoder_graph(checkpoint), checkpoint, formats), "decoder.onnx")
 

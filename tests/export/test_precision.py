@@ -25,11 +25,11 @@ from tests.toy_model import IMAGE_SIDE_PX
         (PrecisionOptions(), WeightFormats("fp32", "fp32", "fp32", "fp32", None, None)),
         (PrecisionOptions("bf16"), WeightFormats("bf16", "bf16", "bf16", "bf16", None, None)),
         (PrecisionOptions("int8"), WeightFormats("int8", "int8", "int8-weight", "int8", None, None)),
-        (PrecisionOptions("int4"), WeightFormats("int8-weight", "int4", "int8-weight", "int8", 32, True)),
-        (PrecisionOptions("int4", int4_block=128, int4_symmetric=False, embedding="fp16"),
-         WeightFormats("int8-weight", "int4", "int8-weight", "fp16", 128, False)),
-        (PrecisionOptions("fp16", lm_head="int4"), WeightFormats("fp16", "fp16", "int4", "fp16", 32, True)),
-        (PrecisionOptions("int4", lm_head="fp32"), WeightFormats("int8-weight", "int4", "fp32", "int8", 32, True)),
+        (PrecisionOptions("int4"), WeightFormats("int8-weight", "int4", "int8-weight", "int8", 32, False)),
+        (PrecisionOptions("int4", int4_block=128, int4_symmetric=True, embedding="fp16"),
+         WeightFormats("int8-weight", "int4", "int8-weight", "fp16", 128, True)),
+        (PrecisionOptions("fp16", lm_head="int4"), WeightFormats("fp16", "fp16", "int4", "fp16", 32, False)),
+        (PrecisionOptions("int4", lm_head="fp32"), WeightFormats("int8-weight", "int4", "fp32", "int8", 32, False)),
     ],
 )  # fmt: skip
 def test_formats(options: PrecisionOptions, expected: WeightFormats) -> None:
