@@ -58,8 +58,8 @@ __all__ = ["ExportOptions", "Progress", "Report", "export_bundle"]
 
 _VERSIONED = ("torch", "transformers", "onnx", "onnx-ir", "onnxruntime")
 
-# Shares of the work that are done when the graphs are traced, and when the weights are written.
-_TRACED, _WRITTEN = 0.15, 0.6
+# Shares of the work that are done when the graphs are traced, the weights written, and the models compared.
+_TRACED, _WRITTEN, _COMPARED = 0.15, 0.6, 0.98
 
 # A checkpoint of more parameters is compared piece by piece: whole, it would take 12 bytes of memory for each.
 _WHOLE_PARAMETERS = 100_000_000
@@ -94,9 +94,9 @@ def export_bundle(options: ExportOptions, report: Report | None = None) -> Bundl
         plan = _plan(options)
         with writing_bundle(options.out, options.force) as folder:
             files = _write_files(plan, folder, tell)
-            tell(Progress("Comparing with transformers", _WRITTEN))
-            parity, method = _compare(plan, folder)
-            tell(Progress("Describing the bundle", 0.98))
+            tell(Progress("Loading transformers", _WRITTEN))
+            parity, method = _compare(plan, folder, tell)
+            tell(Progress("Describing the bundle", _COMPARED))
             manifest = _manifest(plan, options, parity, method, files)
             (folder / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
     tell(Progress("Done", 1.0))
@@ -167,7 +167,7 @@ def _require_room(folder: Path, data_bytes: int) -> None:
         )
 
 
-def _compare(plan: _Plan, folder: Path) -> tuple[tuple[ParityResult, ...], str]:
+def _compare(plan: _Plan, folder: Path, tell: Report) -> tuple[tuple[ParityResult, ...], str]:
     """The results, and whether both models were held whole or streamed."""
     checkpoint = plan.checkpoint
     streamed = sum(tensor.elements for tensor in checkpoint.tensors.values()) > _WHOLE_PARAMETERS
@@ -175,7 +175,11 @@ def _compare(plan: _Plan, folder: Path) -> tuple[tuple[ParityResult, ...], str]:
     open_session = StreamedSession if streamed else whole_session
     runner = GraphRunner(folder, checkpoint.spec.text, plan.prompt, session_config(plan.formats), open_session)
     request = make_request(plan.processor, plan.prompt, folder / TOKENIZER_NAME)
-    results = check_parity(runner, reference, request, plan.budgets, plan.formats)
+
+    def say(what: str, share: float) -> None:
+        tell(Progress(f"Comparing {what}", _WRITTEN + (_COMPARED - _WRITTEN) * share))
+
+    results = check_parity(runner, reference, request, plan.budgets, plan.formats, say)
     return results, "streamed" if streamed else "whole"
 
 

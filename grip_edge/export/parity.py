@@ -7,6 +7,7 @@ of weights cannot explain fails: the directions of features and logits, about th
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -27,6 +28,10 @@ TOLERANCE = 1e-3
 LEAST_COSINE = {"int4": 0.5, "int8": 0.9, "int8-weight": 0.97, "bf16": 0.99, "fp16": 0.999}
 
 
+# Gets what is compared, and the share of the comparison that is done.
+Say = Callable[[str, float], None]
+
+
 class ReferenceModel(Protocol):
     def new_tokens(self, smallest_budget: bool) -> int: ...
     def features(self, request: Request) -> Tensor: ...
@@ -35,17 +40,25 @@ class ReferenceModel(Protocol):
 
 
 def check_parity(
-    runner: GraphRunner, reference: ReferenceModel, request: Request, budgets: BudgetRange, formats: WeightFormats
+    runner: GraphRunner,
+    reference: ReferenceModel,
+    request: Request,
+    budgets: BudgetRange,
+    formats: WeightFormats,
+    say: Say = lambda what, share: None,
 ) -> tuple[ParityResult, ...]:
     """Results at the smallest, the largest and the full budget; ParityError names the first difference."""
+    say("vision features", 0.0)
     least_of_vision, least_of_all = LEAST_COSINE.get(formats.vision), _least_cosine(formats)
     vision = runner.encode(request)
     _require_close("Vision features differ", vision["features"], reference.features(request).numpy(), least_of_vision)
     if "cls_attention" in vision:
         found, expected = vision["cls_attention"], reference.cls_attention(request).numpy()
         _require_close("CLS attention differs", found / expected.max(), expected / expected.max(), least_of_vision)
-    results = []
-    for kept in sorted({budgets.min_tokens, budgets.max_tokens, budgets.visual_tokens}):
+    results: list[ParityResult] = []
+    compared = sorted({budgets.min_tokens, budgets.max_tokens, budgets.visual_tokens})
+    for kept in compared:
+        say(f"{kept} visual tokens", (len(results) + 1) / (len(compared) + 1))
         new_tokens = reference.new_tokens(smallest_budget=kept == budgets.min_tokens)
         answer = runner.answer(request, vision, kept, new_tokens)
         graph = None if answer.scores is None else GraphChoice(vision, answer.scores)

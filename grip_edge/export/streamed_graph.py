@@ -26,12 +26,8 @@ Array = NDArray[Any]
 
 _PIECE_ELEMENTS = 48_000_000
 
-_CONFIG = {
-    # The weights of a piece are used once: laying them out for speed would cost more than it gains.
-    "session.disable_prepacking": "1",
-    # Weights in 16 bits are widened when they are used, one at a time.
-    "optimization.constant_folding_max_output_size_in_bytes": "1000000",
-}
+# The weights of a piece are used once: laying them out for speed would cost more than it gains.
+_CONFIG = {"session.disable_prepacking": "1"}
 
 
 @dataclass(frozen=True)
@@ -98,7 +94,7 @@ def _pieces(model: onnx.ModelProto, wanted: Iterable[str]) -> Iterator[_Piece]:
 def _groups(
     nodes: Iterable[onnx.NodeProto], weights: dict[str, onnx.TensorProto]
 ) -> Iterator[tuple[onnx.NodeProto, ...]]:
-    """Consecutive nodes; a weight that only one product reads stays with it, though a node between may restore it."""
+    """Consecutive nodes, as many as their weights allow."""
     group: list[onnx.NodeProto] = []
     elements = 0
     for node in nodes:
