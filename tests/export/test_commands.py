@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from grip_edge import catalog
-from grip_edge.bundle import open_bundle
+from grip_edge.bundle import RESUME_NAME, open_bundle, partial_folder
 from grip_edge.cli.main import cli
 from grip_edge.export import exporter
 from grip_edge.export.exporter import ExportOptions, Progress
@@ -94,6 +94,22 @@ def test_ctrl_c_before_the_first_weight_leaves_nothing(toy_checkpoint: Path, toy
     assert stdout == ""
     assert "Traceback" not in stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_while_weights_are_written_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    partial = partial_folder(tmp_path / "b")
+
+    def interrupted(options: ExportOptions, report: Any) -> None:
+        report(Progress("Writing decoder.onnx", 0.5, 3_000_000_000, 4_000_000_000, 1, 2))
+        partial.mkdir()
+        (partial / RESUME_NAME).write_text("")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(exporter, "export_bundle", interrupted)
+    result = run("export", "--model", "m", "--budget-range", "0.1,0.5", "--out", tmp_path / "b")
+    assert result.exit_code == 130
+    assert f"Finished weights are kept in '{partial}'; the same command goes on.\n" in result.stderr
+    assert result.stderr.endswith("grip-edge: interrupted\n")
 
 
 @pytest.fixture
