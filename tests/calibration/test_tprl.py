@@ -23,7 +23,7 @@ from grip_edge.calibration.tprl.environment import (
     entropy,
     targets,
 )
-from grip_edge.calibration.tprl.network import TokenEncoder, TprlConfig, TprlScorer, ValueHead
+from grip_edge.calibration.tprl.network import TokenEncoder, TprlConfig, TprlScorer, ValueHead, Words
 from grip_edge.calibration.tprl.ppo import Transitions, gae, ppo_loss
 from grip_edge.calibration.tprl.rollout import Rollout, roll_out
 from grip_edge.errors import UserError
@@ -133,23 +133,23 @@ def test_settings_outside_their_range_are_refused() -> None:
         EnvironmentSettings(max_steps=4)
 
 
-def some_rollout(scorer: TprlScorer, discount: float) -> tuple[Rollout, Tensor, Tensor]:
+def some_rollout(scorer: TprlScorer, discount: float) -> tuple[Rollout, Tensor, Words]:
     generator = torch.Generator().manual_seed(1)
     codes = scorer.codes(torch.randn(5, 6, 6, generator=generator)).detach()
-    question = torch.randn(5, 5, generator=generator)
+    words = Words(torch.randn(5, 3, 5, generator=generator), torch.tensor([[True, True, False]] * 5))
     everything = torch.ones(5, 6, dtype=torch.bool)
     world = PruningEnvironment(
         kept_weight, kept_weight(everything), 6, EnvironmentSettings(discount=discount), generator
     )
     head = ValueHead(CONFIG.width)
-    return roll_out(scorer, head, codes, question, world, (4, 3, 2), discount, 0.9, 0.8, generator), codes, question
+    return roll_out(scorer, head, codes, words, world, (4, 3, 2), discount, 0.9, 0.8, generator), codes, words
 
 
 def test_on_policy_every_ratio_is_one_at_every_step(scorer: TprlScorer) -> None:
-    rollout, codes, question = some_rollout(scorer, discount=0.7)
+    rollout, codes, words = some_rollout(scorer, discount=0.7)
     old = rollout.transitions
     assert old.discount.tolist() == pytest.approx([1.0] * 5 + [0.7] * 5 + [0.49] * 5)
-    logits = scorer.logits(scorer.read(codes[old.row], question[old.row], old.share, old.remaining))
+    logits = scorer.logits(scorer.read(codes[old.row], words.rows(old.row), old.share, old.remaining))
     ratio = (action_log_prob(logits, old.action, old.discount[:, None]) - old.old_log_prob).exp()[old.remaining]
     close(ratio, torch.ones_like(ratio), 1e-5)
     undiscounted = action_log_prob(logits, old.action, torch.ones(1)) - old.old_log_prob
@@ -209,7 +209,7 @@ def test_value_and_entropy_count_in_the_one_loss_and_gone_tokens_do_not() -> Non
 
 def test_dropped_tokens_and_padding_are_not_read(scorer: TprlScorer) -> None:
     generator = torch.Generator().manual_seed(2)
-    codes, question = torch.randn(1, 6, 4, generator=generator), torch.randn(1, 5, generator=generator)
+    codes, question = torch.randn(1, 6, 4, generator=generator), Words(torch.randn(1, 3, 5, generator=generator))
     remaining = torch.tensor([[True, True, False, True, False, True]])
     other = torch.where(remaining[..., None], codes, 100.0)
     share = torch.tensor([0.5])
@@ -230,7 +230,7 @@ def test_scores_are_the_policy_in_the_first_state_and_depend_on_the_budget(score
     features, words = torch.randn(2, 6, 6, generator=generator), torch.randn(2, 3, 5, generator=generator)
     scores = scorer(features, words, torch.tensor([3]))
     everything = torch.ones(2, 6, dtype=torch.bool)
-    state = scorer.read(scorer.codes(features), words.mean(dim=1), torch.tensor([0.5]), everything)
+    state = scorer.read(scorer.codes(features), Words(words), torch.tensor([0.5]), everything)
     close(scores, scorer.logits(state), 1e-5)
     assert not torch.allclose(scores, scorer(features, words, torch.tensor([1])))
     both = scorer(features, words, torch.tensor([3, 1]))

@@ -15,7 +15,7 @@ from torch import Tensor
 from grip_edge.calibration.loop import LoopSettings
 from grip_edge.calibration.scorer_interface import Scorer
 from grip_edge.calibration.tprl.environment import EnvironmentSettings, action_log_prob, targets
-from grip_edge.calibration.tprl.network import TprlScorer, mean_question
+from grip_edge.calibration.tprl.network import TprlScorer, Words
 from grip_edge.calibration.training.batches import Batch
 from grip_edge.calibration.training.setup import Setup
 
@@ -53,8 +53,8 @@ def learn_from_demonstrations(
         ranking = _ranking(setup, batch, settings, teacher, course[-1])
         remaining, label = best_of(ranking, course[at]), best_of(ranking, course[at + 1])
         share = torch.tensor([course[at + 1] / course[at]], device=ranking.device)
-        question = mean_question(batch.question_embeds, batch.prompts.question_mask)
-        logits = scorer.logits(scorer.read(scorer.codes(batch.features), question, share, remaining))
+        words = Words(batch.question_embeds, batch.prompts.question_mask)
+        logits = scorer.logits(scorer.read(scorer.codes(batch.features), words, share, remaining))
         log_prob = action_log_prob(logits, label, torch.tensor([environment.discount**at], device=logits.device))
         right = ((logits > 0) == label)[remaining].float().mean()
         return -log_prob[remaining].mean(), {"imitated": round(float(right), 4)}

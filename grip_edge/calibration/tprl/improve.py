@@ -15,7 +15,7 @@ from torch import Tensor
 from grip_edge.calibration.frozen_vlm import FrozenVlm
 from grip_edge.calibration.loop import LoopSettings
 from grip_edge.calibration.tprl.environment import EnvironmentSettings, PruningEnvironment, Quality, targets
-from grip_edge.calibration.tprl.network import TprlScorer, ValueHead, mean_question
+from grip_edge.calibration.tprl.network import TprlScorer, ValueHead, Words
 from grip_edge.calibration.tprl.ppo import ppo_loss
 from grip_edge.calibration.tprl.rollout import Rollout, roll_out
 from grip_edge.calibration.training.batches import Batch
@@ -63,10 +63,10 @@ class PpoSettings:
 
 @dataclass(frozen=True)
 class Draw:
-    """What the updates of one draw share. For each of E episodes: codes [E,N,C] and question [E,D]."""
+    """What the updates of one draw share. For each of E episodes: codes [E,N,C] and its words."""
 
     codes: Tensor
-    question: Tensor
+    words: Words
     kept: int
     rollout: Rollout
     order: list[list[int]]
@@ -85,7 +85,7 @@ def improve(
             current[:] = [draw_episodes(setup, scorer, value_head, settings, environment, draw_number)]
         draw = current[0]
         part = draw.rollout.transitions.rows(draw.order[update])
-        seen = scorer.read(draw.codes[part.row], draw.question[part.row], part.share, part.remaining)
+        seen = scorer.read(draw.codes[part.row], draw.words.rows(part.row), part.share, part.remaining)
         loss, metrics = ppo_loss(
             scorer.logits(seen),
             value_head(seen, part.remaining),
@@ -123,13 +123,13 @@ def draw_episodes(
     unpruned = worth(setup.vlm, batch, range(len(batch.questions)), batch.visual, settings.reward).cpu()[rows]
     judge = quality_of(setup.vlm, batch, rows, settings.reward)
     codes = scorer.codes(batch.features)[rows]
-    question = mean_question(batch.question_embeds, batch.prompts.question_mask)[rows]
+    words = Words(batch.question_embeds, batch.prompts.question_mask).rows(rows)
     world = PruningEnvironment(judge, unpruned, tokens, environment, generator)
     rollout = roll_out(
-        scorer, value_head, codes, question, world, course, environment.discount, settings.gamma, settings.decay,
+        scorer, value_head, codes, words, world, course, environment.discount, settings.gamma, settings.decay,
         generator, settings.episodes,
     )  # fmt: skip
-    return Draw(codes, question, kept, rollout, _minibatches(len(rollout.transitions.row), settings, rng))
+    return Draw(codes, words, kept, rollout, _minibatches(len(rollout.transitions.row), settings, rng))
 
 
 def quality_of(vlm: FrozenVlm, batch: Batch, rows: list[int], reward: str) -> Quality:

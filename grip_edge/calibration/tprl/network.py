@@ -1,15 +1,16 @@
 """The TPRL policy: which of the remaining visual tokens to keep, given the question and how many may stay.
 
 A state is the codes of the tokens (``autoencoder``), which of them remain, the question, and the share of them to keep.
-Codes with their 2-D position, one token for the question (its mean embedding, as in TPRL's code) and one for the share
-are read by bidirectional layers; dropped tokens are not read. One logit per token is its keep decision. The value of
-a state is read off the mean remaining token, by a head that only training has.
+Codes with their 2-D position, the words of the question (TPRL's code has one token, their mean) and one token for the
+share are read by bidirectional layers; dropped tokens are not read. One logit per token is its keep decision. The
+value of a state is read off the mean remaining token, by a head that only training has.
 
 At inference all tokens remain and the K best logits are kept: the same contract as the GRIP scorer's.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -41,6 +42,17 @@ class TprlConfig:
     @property
     def visual_tokens(self) -> int:
         return self.grid[0] * self.grid[1]
+
+
+@dataclass(frozen=True)
+class Words:
+    """Embeddings [B,T,D] of questions, and bool [B,T] that is False on padding (None: there is none)."""
+
+    embeds: Tensor
+    mask: Tensor | None = None
+
+    def rows(self, numbers: Sequence[int] | Tensor) -> Words:
+        return Words(self.embeds[numbers], None if self.mask is None else self.mask[numbers])
 
 
 class TokenEncoder(nn.Sequential):
@@ -102,24 +114,23 @@ class TprlScorer(nn.Module):
         ``question_mask`` bool [B,T] is False on padding; None when there is none.
         """
         share = budget.to(features.dtype) / features.shape[1]
-        question = mean_question(question_embeds, question_mask)
-        return self.logits(self.read(self.codes(features), question, share))
+        return self.logits(self.read(self.codes(features), Words(question_embeds, question_mask), share))
 
     def codes(self, features: Tensor) -> Tensor:
         """[B,N,Dv] -> [B,N,C]."""
         codes: Tensor = self.encoder(standardised(features))
         return codes
 
-    def read(self, codes: Tensor, question: Tensor, share: Tensor, remaining: Tensor | None = None) -> Tensor:
-        """codes [B,N,C], question [B,D], share [1] or [B] of the remaining tokens to keep, remaining bool [B,N] (None:
-        all) -> the visual tokens [B,N,W].
+    def read(self, codes: Tensor, words: Words, share: Tensor, remaining: Tensor | None = None) -> Tensor:
+        """codes [B,N,C], share [1] or [B] of the remaining tokens to keep, remaining bool [B,N] (None: all)
+        -> the visual tokens [B,N,W].
         """
         batch, count, _ = codes.shape
         visual = self.from_code(codes) + (self.row[:, None] + self.column[None]).flatten(0, 1)
-        text = self.from_text(self.text_norm(question))[:, None]
+        text = self.from_text(self.text_norm(words.embeds))
         knob = self.from_share(torch.log(share)[:, None])[:, None].expand(batch, 1, -1)
-        tokens = torch.cat([visual, text, knob], dim=1)
-        mask = None if remaining is None else F.pad(remaining, (0, 2), value=True)[:, None, None]
+        tokens = torch.cat([visual, knob, text], dim=1)
+        mask = _seen(remaining, words.mask, batch, count, text.shape[1], codes.device)
         for layer in self.layers:
             tokens = layer(tokens, mask)
         out: Tensor = self.norm(tokens[:, :count])
@@ -146,9 +157,12 @@ class ValueHead(nn.Module):
         return value
 
 
-def mean_question(question_embeds: Tensor, question_mask: Tensor | None) -> Tensor:
-    """[B,T,D] -> [B,D], over the tokens that are no padding."""
-    if question_mask is None:
-        return question_embeds.mean(dim=1)
-    weight = question_mask.to(question_embeds.dtype)[..., None]
-    return (question_embeds * weight).sum(dim=1) / weight.sum(dim=1)
+def _seen(
+    remaining: Tensor | None, words: Tensor | None, batch: int, tokens: int, length: int, device: torch.device
+) -> Tensor | None:
+    """bool [B,1,1,N+1+T] over visual tokens, share and words; None if all are seen."""
+    if remaining is None and words is None:
+        return None
+    visual = torch.ones(batch, tokens, dtype=torch.bool, device=device) if remaining is None else remaining
+    text = torch.ones(batch, length, dtype=torch.bool, device=device) if words is None else words
+    return torch.cat([F.pad(visual, (0, 1), value=True), text], dim=1)[:, None, None]

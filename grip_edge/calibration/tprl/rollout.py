@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from grip_edge.calibration.tprl.environment import PruningEnvironment, action_log_prob
-from grip_edge.calibration.tprl.network import TprlScorer, ValueHead
+from grip_edge.calibration.tprl.network import TprlScorer, ValueHead, Words
 from grip_edge.calibration.tprl.ppo import Transitions, gae
 
 
@@ -26,7 +26,7 @@ def roll_out(
     scorer: TprlScorer,
     value_head: ValueHead,
     codes: Tensor,
-    question: Tensor,
+    words: Words,
     environment: PruningEnvironment,
     course: tuple[int, ...],
     discount: float,
@@ -35,7 +35,7 @@ def roll_out(
     generator: torch.Generator,
     episodes: int = 1,
 ) -> Rollout:
-    """One episode for each of codes [R,N,C] and question [R,D]; at most ``course[t]`` tokens are left after step t.
+    """One episode for each of codes [R,N,C] and its words; at most ``course[t]`` tokens are left after step t.
 
     ``discount`` is that of the keep probability, ``gamma`` and ``decay`` those of the advantage estimation. Where the
     rows are ``episodes`` of each question in turn, advantages are also centred over those: questions differ more from
@@ -48,7 +48,7 @@ def roll_out(
         remaining = environment.remaining.to(device)
         share = torch.tensor([target / allowed], device=device)
         factor = torch.tensor([discount**step], device=device)
-        seen = scorer.read(codes, question, share, remaining)
+        seen = scorer.read(codes, words, share, remaining)
         logits = scorer.logits(seen)
         action = torch.rand(logits.shape, generator=generator).to(device) < factor * logits.sigmoid()
         rewards.append(environment.step(action.cpu(), target))
