@@ -43,22 +43,22 @@ class BlockFormat:
 
 class BlockWeights(ir.passes.InPlacePass):
     def __init__(self, names: Collection[str], format: BlockFormat) -> None:  # noqa: A002  the field's word for it
-        self._names = tuple(names)
-        self._format = format
+        self.names = tuple(names)
+        self.format = format
 
     def requires(self, model: ir.Model) -> None:
-        require_product_matrices(model, self._names)
+        require_product_matrices(model, self.names)
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        for name in self._names:
-            _restore_where_read(model, model.graph.initializers[name], self._format)
-        return ir.passes.PassResult(model, modified=bool(self._names))
+        for name in self.names:
+            _restore_where_read(model, model.graph.initializers[name], self.format)
+        return ir.passes.PassResult(model, modified=bool(self.names))
 
     def ensures(self, model: ir.Model) -> None:
-        for name in self._names:
+        for name in self.names:
             value = model.graph.initializers[name]
             kinds = [node.op_type for node in value.consumers()]
-            if value.dtype != self._format.dtype or kinds != ["DequantizeLinear"]:
+            if value.dtype != self.format.dtype or kinds != ["DequantizeLinear"]:
                 raise ir.passes.PostconditionError(f"'{name}' is {value.dtype}, read by {', '.join(kinds)}")
 
 
