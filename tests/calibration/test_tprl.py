@@ -149,7 +149,7 @@ def test_on_policy_every_ratio_is_one_at_every_step(scorer: TprlScorer) -> None:
     rollout, codes, words = some_rollout(scorer, discount=0.7)
     old = rollout.transitions
     assert old.discount.tolist() == pytest.approx([1.0] * 5 + [0.7] * 5 + [0.49] * 5)
-    logits = scorer.logits(scorer.read(codes[old.row], words.rows(old.row), old.share, old.remaining))
+    logits = scorer.keep_logits(scorer.read(codes[old.row], words.rows(old.row), old.share, old.remaining), old.share)
     ratio = (action_log_prob(logits, old.action, old.discount[:, None]) - old.old_log_prob).exp()[old.remaining]
     close(ratio, torch.ones_like(ratio), 1e-5)
     undiscounted = action_log_prob(logits, old.action, torch.ones(1)) - old.old_log_prob
@@ -232,9 +232,19 @@ def test_scores_are_the_policy_in_the_first_state_and_depend_on_the_budget(score
     everything = torch.ones(2, 6, dtype=torch.bool)
     state = scorer.read(scorer.codes(features), Words(words), torch.tensor([0.5]), everything)
     close(scores, scorer.logits(state), 1e-5)
+    close(scores, scorer.keep_logits(state, torch.tensor([0.5])), 1e-5)
     assert not torch.allclose(scores, scorer(features, words, torch.tensor([1])))
     both = scorer(features, words, torch.tensor([3, 1]))
     close(both[0], scores[0], 1e-5)
+
+
+def test_the_share_decides_how_many_an_ignorant_policy_keeps(scorer: TprlScorer) -> None:
+    alike = torch.zeros(2, 6, CONFIG.width)
+    with torch.no_grad():
+        scorer.to_keep.bias.zero_()
+    keep = scorer.keep_logits(alike, torch.tensor([0.25, 0.9])).sigmoid()
+    close(keep, torch.tensor([[0.25], [0.9]]).expand(2, 6), 1e-5)
+    assert torch.isfinite(scorer.keep_logits(alike, torch.ones(1))).all()
 
 
 def test_the_autoencoder_learns_to_reconstruct(tmp_path: Path) -> None:
@@ -251,7 +261,9 @@ def test_the_autoencoder_learns_to_reconstruct(tmp_path: Path) -> None:
 
 def test_best_of_marks_the_best() -> None:
     ranking = torch.tensor([[0.1, 0.9, 0.5], [3.0, 2.0, 1.0]])
-    assert best_of(ranking, 2).tolist() == [[False, True, True], [True, True, False]]
+    assert best_of(ranking, torch.tensor([2, 1])).tolist() == [[False, True, True], [True, False, False]]
+    ties = torch.zeros(1, 3)
+    assert best_of(ties, torch.tensor([2])).tolist() == [[True, True, False]], "ties go to the lower index"
 
 
 def test_a_saved_scorer_is_the_same_scorer(tmp_path: Path, scorer: TprlScorer) -> None:

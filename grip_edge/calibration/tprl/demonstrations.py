@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -46,16 +47,15 @@ def learn_from_demonstrations(
     def step(number: int) -> tuple[Tensor, dict[str, float]]:
         rng = setup.rng(number, _STAGE)
         batch = setup.source.draw(settings.images, rng)
-        tokens = setup.vlm.visual_tokens
-        steps = int(rng.integers(1, environment.max_steps + 1))
-        course = (tokens, *targets(tokens, int(rng.integers(1, tokens + 1)), steps))
-        at = int(rng.integers(steps))
-        ranking = _ranking(setup, batch, settings, teacher, course[-1])
-        remaining, label = best_of(ranking, course[at]), best_of(ranking, course[at + 1])
-        share = torch.tensor([course[at + 1] / course[at]], device=ranking.device)
+        before, after, kept, past = _moments(len(batch.questions), setup.vlm.visual_tokens, environment.max_steps, rng)
+        ranking = _ranking(setup, batch, settings, teacher, kept)
+        device = ranking.device
+        remaining, label = best_of(ranking, before.to(device)), best_of(ranking, after.to(device))
+        share = (after / before).float().to(device)
         words = Words(batch.question_embeds, batch.prompts.question_mask)
-        logits = scorer.logits(scorer.read(scorer.codes(batch.features), words, share, remaining))
-        log_prob = action_log_prob(logits, label, torch.tensor([environment.discount**at], device=logits.device))
+        logits = scorer.keep_logits(scorer.read(scorer.codes(batch.features), words, share, remaining), share)
+        discount = (environment.discount**past).float().to(device)[:, None]
+        log_prob = action_log_prob(logits, label, discount)
         right = ((logits > 0) == label)[remaining].float().mean()
         return -log_prob[remaining].mean(), {"imitated": round(float(right), 4)}
 
@@ -63,9 +63,23 @@ def learn_from_demonstrations(
     setup.run("demonstrations", parameters, step, settings.loop, scorer)
 
 
+def _moments(rows: int, tokens: int, max_steps: int, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """A step of a random course for each row: tokens before and after it, tokens at the end, steps past; int64 [R]."""
+    found = []
+    for _ in range(rows):
+        steps = int(rng.integers(1, max_steps + 1))
+        course = (tokens, *targets(tokens, int(rng.integers(1, tokens + 1)), steps))
+        at = int(rng.integers(steps))
+        found.append((course[at], course[at + 1], course[-1], at))
+    before, after, kept, past = torch.tensor(found).T
+    return before, after, kept, past
+
+
 @torch.no_grad()
-def _ranking(setup: Setup, batch: Batch, settings: DemonstrationSettings, teacher: Scorer | None, kept: int) -> Tensor:
-    """[R,N], higher is kept longer."""
+def _ranking(
+    setup: Setup, batch: Batch, settings: DemonstrationSettings, teacher: Scorer | None, kept: Tensor
+) -> Tensor:
+    """[R,N], higher is kept longer; ``kept`` [R] is what a teacher is told."""
     if teacher is not None:
         return batch.scores(teacher, kept)
     return setup.source.cached.attention_target(
@@ -73,6 +87,7 @@ def _ranking(setup: Setup, batch: Batch, settings: DemonstrationSettings, teache
     )
 
 
-def best_of(ranking: Tensor, count: int) -> Tensor:
-    """Marks the ``count`` best of each row: [R,N] -> bool [R,N]."""
-    return torch.zeros_like(ranking, dtype=torch.bool).scatter(1, ranking.topk(count, dim=1).indices, True)
+def best_of(ranking: Tensor, count: Tensor) -> Tensor:
+    """Marks the ``count`` [R] best of each row of [R,N] -> bool [R,N]."""
+    place = ranking.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
+    return place < count[:, None]

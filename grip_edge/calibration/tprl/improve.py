@@ -87,7 +87,7 @@ def improve(
         part = draw.rollout.transitions.rows(draw.order[update])
         seen = scorer.read(draw.codes[part.row], draw.words.rows(part.row), part.share, part.remaining)
         loss, metrics = ppo_loss(
-            scorer.logits(seen),
+            scorer.keep_logits(seen, part.share),
             value_head(seen, part.remaining),
             part,
             settings.clip,

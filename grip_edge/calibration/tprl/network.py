@@ -137,9 +137,17 @@ class TprlScorer(nn.Module):
         return out
 
     def logits(self, tokens: Tensor) -> Tensor:
-        """[B,N,W] -> [B,N]: the log-odds of keeping each token."""
+        """[B,N,W] -> [B,N]: how much better than its fellows each token is, which alone decides the best K."""
         logits: Tensor = self.to_keep(tokens)[..., 0]
         return logits
+
+    def keep_logits(self, tokens: Tensor, share: Tensor) -> Tensor:
+        """tokens [B,N,W], share [1] or [B] -> [B,N]: the log-odds of keeping each token.
+
+        A token that is no better than its fellows is kept with probability ``share``: to know how many may stay is
+        given, so that training is spent on knowing which.
+        """
+        return self.logits(tokens) + torch.logit(share, eps=1e-3)[:, None]
 
 
 class ValueHead(nn.Module):

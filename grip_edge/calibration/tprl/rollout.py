@@ -49,7 +49,7 @@ def roll_out(
         share = torch.tensor([target / allowed], device=device)
         factor = torch.tensor([discount**step], device=device)
         seen = scorer.read(codes, words, share, remaining)
-        logits = scorer.logits(seen)
+        logits = scorer.keep_logits(seen, share)
         action = torch.rand(logits.shape, generator=generator).to(device) < factor * logits.sigmoid()
         rewards.append(environment.step(action.cpu(), target))
         values.append(value_head(seen, remaining).cpu())

@@ -27,9 +27,9 @@ class Batch:
     question_embeds: Tensor
     image_keys: tuple[str, ...]
 
-    def scores(self, scorer: Scorer, kept: int) -> Tensor:
-        """[R,N]."""
-        budget = torch.tensor([kept], device=self.features.device)
+    def scores(self, scorer: Scorer, kept: int | Tensor) -> Tensor:
+        """[R,N]; ``kept`` is of all questions, or int64 [R] of each."""
+        budget = torch.as_tensor(kept, device=self.features.device).reshape(-1)
         scores: Tensor = scorer(self.features, self.question_embeds, budget, self.prompts.question_mask)
         return scores
 
