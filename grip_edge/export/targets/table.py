@@ -1,0 +1,116 @@
+"""The deployment targets as data: what runs the graphs, which opset and operators, which forms and precisions.
+
+    cpu, cuda         ONNX Runtime
+    rtx               TensorRT-RTX, desktop GPUs
+    tensorrt-VERSION  TensorRT; JetPack releases and boards are other names for the version that they bring
+
+Needs no torch and no onnx, so that a wrong name is answered at once. Not here: the passes (``lowering``), the check.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from grip_edge.errors import UserError
+from grip_edge.export.targets.operators import TENSORRT_10_0, TENSORRT_10_15, TENSORRT_11_0, TENSORRT_RTX_1_7
+
+ONNX_RUNTIME, TENSORRT, TENSORRT_RTX = "onnxruntime", "tensorrt", "tensorrt-rtx"
+
+# TensorRT's TopK; more is an error on the device, not at build time.
+_LARGEST_TOP_K = 3840
+
+
+@dataclass(frozen=True)
+class Target:
+    """``operators`` None: all standard ones of the opset.
+
+    ``attention_types`` are the float types for which the operator Attention may stand in a graph; empty: none.
+    ``half_compute``: fp16 means arithmetic in fp16, not only storage. ``cache_in_place``: cache inputs and outputs
+    may be one buffer. ``top_k_limit`` None: none. ``with_budget_select``: selection is a node of its own, which a
+    plugin can take over (``budget_select``).
+    """
+
+    name: str
+    engine: str
+    opset: int
+    operators: frozenset[str] | None
+    attention_types: frozenset[str]
+    half_compute: bool
+    cache_in_place: bool
+    top_k_limit: int | None
+    with_budget_select: bool
+    precisions: tuple[str, ...]
+
+    def has(self, operator: str) -> bool:
+        return self.operators is None or operator in self.operators
+
+
+def _onnx_runtime(name: str, half_compute: bool, precisions: tuple[str, ...]) -> Target:
+    every_type = frozenset({"FLOAT", "FLOAT16", "BFLOAT16"})
+    return Target(name, ONNX_RUNTIME, 24, None, every_type, half_compute, True, None, False, precisions)
+
+
+def _tensorrt(name: str, engine: str, opset: int, operators: frozenset[str], precisions: tuple[str, ...]) -> Target:
+    # No kernel of TensorRT's own computes attention in fp32.
+    attention = frozenset({"FLOAT16", "BFLOAT16"}) if "Attention" in operators else frozenset[str]()
+    in_place = "TensorScatter" in operators
+    return Target(name, engine, opset, operators, attention, True, in_place, _LARGEST_TOP_K, True, precisions)
+
+
+_BLOCKS = ("fp32", "fp16", "int8-weight", "int4")
+"""Weights in blocks need opset 21."""
+
+TARGETS = {
+    target.name: target
+    for target in (
+        _onnx_runtime("cpu", False, ("fp32", "fp16", "bf16", "int8", "int8-weight", "int4")),
+        _onnx_runtime("cuda", True, _BLOCKS),
+        _tensorrt("rtx", TENSORRT_RTX, 24, TENSORRT_RTX_1_7, _BLOCKS),
+        _tensorrt("tensorrt-11", TENSORRT, 24, TENSORRT_11_0, _BLOCKS),
+        _tensorrt("tensorrt-10.16", TENSORRT, 24, TENSORRT_10_15, _BLOCKS),
+        _tensorrt("tensorrt-10.13", TENSORRT, 20, TENSORRT_10_0, ("fp32", "fp16")),
+        _tensorrt("tensorrt-10.3", TENSORRT, 20, TENSORRT_10_0, ("fp32", "fp16")),
+    )
+}
+CPU = TARGETS["cpu"]
+
+ALIASES = {
+    "jetpack-6.2": "tensorrt-10.3",
+    "jetpack-7.0": "tensorrt-10.13",
+    "jetpack-7.1": "tensorrt-10.13",
+    "jetpack-7.2": "tensorrt-10.16",
+}
+
+
+@dataclass(frozen=True)
+class Board:
+    """``target`` is that of the JetPack most boards of this kind run. ``compute_capability`` as in 87 for 8.7."""
+
+    name: str
+    target: str
+    compute_capability: int
+
+
+BOARDS = {
+    board.name: board
+    for board in (
+        Board("orin-nano", "tensorrt-10.3", 87),
+        Board("orin-nx", "tensorrt-10.3", 87),
+        Board("agx-orin", "tensorrt-10.3", 87),
+        Board("thor", "tensorrt-10.13", 110),
+    )
+}
+
+
+def find_target(name: str) -> Target:
+    """By its own name, a JetPack release or a board."""
+    if name in BOARDS:
+        name = BOARDS[name].target
+    target = TARGETS.get(ALIASES.get(name, name))
+    if target is None:
+        raise UserError(f"--target {name} does not exist; choose from: {', '.join(target_names())}.")
+    return target
+
+
+def target_names() -> tuple[str, ...]:
+    return (*TARGETS, *ALIASES, *BOARDS)
