@@ -9,8 +9,9 @@ import click
 
 from grip_edge.bundle import DEFAULT_BUNDLE, RESUME_NAME, partial_folder
 from grip_edge.errors import MissingExtraError
-from grip_edge.export.options import TARGETS, ExportOptions
+from grip_edge.export.options import ExportOptions
 from grip_edge.export.precision import EMBEDDING_PRECISIONS, INT4_BLOCKS, PRECISIONS, PrecisionOptions
+from grip_edge.export.targets.table import CPU, target_names
 from grip_edge.policy_catalog import POLICY_SPECS
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ _POLICIES = [name for name, spec in POLICY_SPECS.items() if spec.exportable]
 @click.option(
     "--policy", metavar="NAME", help=f"Select without training instead of by a scorer; one of: {', '.join(_POLICIES)}."
 )
-@click.option("--target", default=TARGETS[0], show_default=True, help=f"One of: {', '.join(TARGETS)}.")
+@click.option("--target", default=CPU.name, show_default=True, help=f"One of: {', '.join(target_names())}.")
 @click.option("--precision", default=PRECISIONS[0], show_default=True, help=f"One of: {', '.join(PRECISIONS)}.")
 @click.option("--lm-head-precision", help="The same for the LM head; default of quantised models: int8-weight.")
 @click.option(
@@ -65,6 +66,7 @@ def export(
     Example:
       grip-edge export --model llava-tiny --budget-range 0.1,0.5
       grip-edge export --model llava-tiny --budget-range 0.1,0.5 --precision int8
+      grip-edge export --model llava-tiny --budget-range 0.1,0.5 --precision fp16 --target jetpack-6.2
       grip-edge export --model llava-tiny --budget-range 0.1,0.5 --policy divprune --out divprune-bundle
     """
     formats = PrecisionOptions(precision, lm_head_precision, embedding_precision, int4_block, int4_symmetric)

@@ -43,6 +43,8 @@ from grip_edge.export.reference import Reference, make_request
 from grip_edge.export.selector import Selector, choose_selector
 from grip_edge.export.streamed_graph import StreamedSession
 from grip_edge.export.streamed_reference import StreamedReference
+from grip_edge.export.targets.formats import target_formats
+from grip_edge.export.targets.table import Target
 from grip_edge.export.tracing import check_weights, make_model
 from grip_edge.manifest import (
     SCHEMA_VERSION,
@@ -79,6 +81,7 @@ class _Plan:
     prompt: PromptSpec
     image: ImageSpec
     graphs: tuple[Graph, ...]
+    target: Target
     formats: WeightFormats
 
 
@@ -113,7 +116,9 @@ def _plan(options: ExportOptions) -> _Plan:
         check_weights(graph, checkpoint)
     processor = load_processor(checkpoint.folder)
     prompt, image = freeze_prompt(checkpoint, processor), freeze_image(checkpoint, processor)
-    return _Plan(checkpoint, processor, selector, budgets, prompt, image, graphs, options.precision.formats)
+    target = options.found_target
+    formats = target_formats(options.precision, target)
+    return _Plan(checkpoint, processor, selector, budgets, prompt, image, graphs, target, formats)
 
 
 def _write_files(plan: _Plan, folder: Path, tell: Report) -> tuple[FileRecord, ...]:
@@ -144,7 +149,7 @@ def _traced(plan: _Plan, tell: Report) -> list[Layout]:
     layouts = []
     for index, graph in enumerate(plan.graphs):
         tell(Progress(f"Tracing {graph.file_name}", 0.02 + (_TRACED - 0.02) * index / len(plan.graphs)))
-        layouts.append(lay_out(make_model(graph, plan.checkpoint, plan.formats), graph.file_name))
+        layouts.append(lay_out(make_model(graph, plan.checkpoint, plan.formats, plan.target), graph.file_name))
     return layouts
 
 
@@ -197,7 +202,7 @@ def _manifest(
         positions="reindexed",
         prompt=plan.prompt,
         image=plan.image,
-        target=options.target,
+        target=plan.target.name,
         precision=options.precision.precision,
         scorer=plan.selector.record,
         parity=parity,

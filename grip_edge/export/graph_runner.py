@@ -64,7 +64,7 @@ class GraphRunner:
         text = self._text
         shape = (1, text.kv_heads, embeds.shape[1] + new_tokens, text.head_dim)
         names = [f"cache_{kind}_{layer}" for layer in range(text.layers) for kind in ("key", "value")]
-        caches = {name: np.zeros(shape, np.float32) for name in names}
+        caches = {name: np.zeros(shape, embeds.dtype) for name in names}
         first_logits, start = None, 0
         tokens: list[int] = []
         while True:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from grip_edge.errors import UserError
 from grip_edge.export.precision import PrecisionOptions
+from grip_edge.export.targets.formats import target_formats
+from grip_edge.export.targets.table import Target, find_target
 from grip_edge.policy_catalog import exportable_policy
-
-TARGETS = ("cpu",)
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,9 @@ class ExportOptions:
             exportable_policy(self.policy)
             if self.scorer is not None:
                 raise UserError("--policy and --scorer exclude each other: a bundle selects by one of them; give one.")
-        if self.target not in TARGETS:
-            listed = ", ".join(TARGETS)
-            raise UserError(f"--target {self.target} does not exist in this version; choose from: {listed}.")
+        target_formats(self.precision, self.found_target)
+
+    @property
+    def found_target(self) -> Target:
+        """``target`` by its name, alias or board."""
+        return find_target(self.target)

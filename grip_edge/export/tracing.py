@@ -19,7 +19,8 @@ from grip_edge.export.networks.ops import TRANSLATIONS
 from grip_edge.export.passes.drop_notes import DropNotes
 from grip_edge.export.passes.editing import set_weight
 from grip_edge.export.passes.fold_transposes import FoldTransposes
-from grip_edge.export.passes.plan import precision_passes
+from grip_edge.export.targets.lowering import lower
+from grip_edge.export.targets.table import CPU, Target
 from grip_edge.export.weights import FloatWeight, given_weight
 from grip_edge.manifest import WeightFormats
 
@@ -47,14 +48,13 @@ def check_weights(graph: Graph, checkpoint: Checkpoint) -> None:
             raise UserError(f"{where} is stored as {stored.dtype}; expected one of {', '.join(FLOAT_DTYPES)}.")
 
 
-def make_model(graph: Graph, checkpoint: Checkpoint, formats: WeightFormats) -> ir.Model:
+def make_model(graph: Graph, checkpoint: Checkpoint, formats: WeightFormats, target: Target = CPU) -> ir.Model:
     """The graph as the bundle will hold it, its weights still to be made."""
     model = trace(graph)
     describe_weights(model, graph, checkpoint)
     FoldTransposes()(model)
     optimize(model)
-    for rewrite in precision_passes(model, graph.file_name, formats):
-        rewrite(model)
+    lower(model, graph.file_name, target, formats)
     DropNotes()(model)
     return model
 
