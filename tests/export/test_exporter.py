@@ -225,7 +225,7 @@ def test_too_little_room_is_said_before_anything_is_written(
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"target": "tensorrt"}, "--target tensorrt does not exist in this version; choose from: cpu"),
+        ({"target": "tensorrt"}, "--target tensorrt does not exist; choose from: cpu, cuda, rtx"),
         ({"model": "llava-7b"}, "no model 'llava-7b'. Known: llava-tiny; a local folder in Hugging Face format"),
         ({"scorer": None}, "No trained scorer comes with .*--scorer, or choose a policy that needs no .* --policy"),
         ({"scorer": Path("nowhere")}, "'nowhere' is no scorer"),
