@@ -51,6 +51,7 @@ def main(model: str, precisions: tuple[str, ...], repeats: int, work: Path | Non
         for _ in range(repeats):
             copies.append(_timed_copy(files, work))
             exports.append(_timed_export(layouts, files, work))
+            print(f"{precision}: copy {copies[-1]:.1f} s, export {exports[-1]:.1f} s", flush=True)
         written = sum(layout.data_bytes for layout in layouts)
         ratio = median(export / copy for export, copy in zip(exports, copies, strict=True))
         table.add_row(
