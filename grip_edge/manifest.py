@@ -14,6 +14,7 @@ from typing import Any
 import dacite
 
 from grip_edge.budget import BudgetRange
+from grip_edge.calibration_record import CalibrationRecord
 from grip_edge.errors import BudgetError, BundleError
 
 SCHEMA_VERSION = 2
@@ -140,6 +141,7 @@ class Manifest:
 
     ``parity_method``: ``whole`` compared both models as they are; ``streamed`` compared them piece by piece, the same
     numbers within little memory. ``session_config`` is what ONNX Runtime must be told when it loads the graphs.
+    ``calibration`` stands in bundles that ``grip-edge calibrate`` made; their ``parity`` is empty.
     """
 
     schema_version: int
@@ -157,6 +159,7 @@ class Manifest:
     weight_formats: WeightFormats | None = None
     session_config: dict[str, str] = field(default_factory=dict)
     parity_method: str = "whole"
+    calibration: CalibrationRecord | None = None
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"

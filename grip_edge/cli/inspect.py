@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.tree import Tree
 
     from grip_edge.bundle import Bundle
+    from grip_edge.calibration_record import CalibrationRecord
     from grip_edge.manifest import Manifest, ParityResult, ScorerRecord
 
 _MB = 1e6
@@ -79,6 +80,18 @@ def _graphs(manifest: Manifest) -> dict[str, str]:
     return facts
 
 
+def _calibration(record: CalibrationRecord) -> dict[str, str]:
+    cost = record.cost
+    facts = {
+        "data": record.data,
+        "beside the float model": f"KL {cost.mean_kl:.5f} nats, {cost.agreement:.2%} of {cost.tokens} tokens the same",
+        "layers in more bits": ", ".join(f"{layer.matrices[0]} ({layer.format})" for layer in record.kept) or "none",
+    }
+    if record.wide:
+        facts["not for fp16"] = ", ".join(f"{one.graph} {one.layer}" for one in record.wide)
+    return facts
+
+
 def _facts(bundle: Bundle) -> dict[str, dict[str, str]]:
     manifest = bundle.manifest
     vision, text = manifest.model.vision, manifest.model.text
@@ -94,6 +107,7 @@ def _facts(bundle: Bundle) -> dict[str, dict[str, str]]:
         "prompt": {"template": repr(manifest.prompt.template)},
         "selector": _selector(manifest.scorer),
         "graphs": _graphs(manifest),
+        **({} if manifest.calibration is None else {"calibration": _calibration(manifest.calibration)}),
         "files": {record.path: f"{record.bytes / _MB:.2f} MB" for record in manifest.files},
         "made with": manifest.versions,
     }

@@ -21,7 +21,19 @@ from grip_edge import __version__
 from grip_edge.errors import GripEdgeError
 
 INTERRUPTED_EXIT_CODE = 130
-COMMANDS = ("train", "evaluate", "plan", "export", "build", "infer", "bench", "inspect", "verify", "models")
+COMMANDS = (
+    "train",
+    "evaluate",
+    "plan",
+    "export",
+    "build",
+    "calibrate",
+    "infer",
+    "bench",
+    "inspect",
+    "verify",
+    "models",
+)
 
 
 class _LazyGroup(click.Group):

@@ -14,7 +14,7 @@ import onnx_ir as ir
 from grip_edge.export.weights import Weight
 
 # Weights below this size are cheaper inside the graph's own file.
-_INLINE_BYTES = 256
+INLINE_BYTES = 256
 # ONNX Runtime maps the file: vector loads want numbers that start on a cache line.
 _ALIGNMENT_BYTES = 64
 
@@ -51,7 +51,7 @@ def lay_out(model: ir.Model, graph_file: str) -> Layout:
     end = 0
     for value in _in_order_of_use(model):
         weight = value.const_value
-        if not isinstance(weight, Weight) or weight.nbytes < _INLINE_BYTES:
+        if not isinstance(weight, Weight) or weight.nbytes < INLINE_BYTES:
             continue
         start = -(-end // _ALIGNMENT_BYTES) * _ALIGNMENT_BYTES
         place = Place(str(value.name), weight, start)

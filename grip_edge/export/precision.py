@@ -14,6 +14,7 @@ Needs no torch. Not here: the passes that bring a graph to a scheme (``passes``)
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from grip_edge.errors import UserError
@@ -73,11 +74,12 @@ class PrecisionOptions:
         )
 
 
-def session_config(formats: WeightFormats) -> dict[str, str]:
+def session_config(formats: WeightFormats, kept: Collection[str] = ()) -> dict[str, str]:
     """What ONNX Runtime must be told to run these weights well; its own default is not the same in every version.
 
-    Level 4 quantises the inputs of a product with block-quantised weights per block (relative error 0.5 %). At level 0
-    a row times 8-bit weights took 80 times as long: the matrix was restored each time.
+    ``kept`` are the formats of layers that have another one than their part of the model. Level 4 quantises the inputs
+    of a product with block-quantised weights per block (relative error 0.5 %). At level 0 a row times 8-bit weights
+    took 80 times as long: the matrix was restored each time.
     """
-    blocks = {"int8-weight", "int4"} & {formats.vision, formats.decoder, formats.lm_head}
+    blocks = {"int8-weight", "int4"} & {formats.vision, formats.decoder, formats.lm_head, *kept}
     return {"session.qdq_matmulnbits_accuracy_level": "4"} if blocks else {}

@@ -11,6 +11,7 @@ Not here: better rounding than to nearest; choosing what to quantise (``precisio
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -65,6 +66,29 @@ def quantise_rows(table: Tensor, block: int) -> tuple[Tensor, Tensor]:
     return codes, scales
 
 
+def restore_columns(codes: Tensor, scales: Tensor) -> Tensor:
+    """What ``quantise_columns`` made, in fp32 again: [in,out]."""
+    return codes.float().mul_(scales)
+
+
+def restore_blocks(parts: tuple[Tensor, ...], shape: tuple[int, int], bits: int, block: int) -> Tensor:
+    """What ``quantise_blocks`` made of a matrix of that shape, in fp32 again: [in,out]."""
+    codes, scales, *zeros = parts
+    if bits == 4:
+        codes = unpack_nibbles(codes, shape, signed=not zeros)
+    restored = codes.float().reshape(shape)
+    if zeros:
+        stored = unpack_nibbles(zeros[0], tuple(scales.shape), signed=False) if bits == 4 else zeros[0]
+        restored -= _spread(stored.float().reshape(scales.shape), block, shape[0])
+    return restored.mul_(_spread(scales, block, shape[0]))
+
+
+def unpack_nibbles(packed: Tensor, shape: tuple[int, ...], signed: bool) -> Tensor:
+    """The reverse of ``pack_nibbles``: int8 codes of that shape."""
+    flat = torch.stack([packed & 15, packed >> 4], dim=1).reshape(-1)[: math.prod(shape)].to(torch.int8)
+    return (torch.where(flat > 7, flat - 16, flat) if signed else flat).reshape(shape)
+
+
 def pack_nibbles(codes: Tensor) -> Tensor:
     """4-bit codes in one byte each -> flat uint8 with two per byte, the first in the lower half."""
     flat = codes.reshape(-1).view(torch.uint8)
@@ -102,6 +126,11 @@ def _pieces(weight: Tensor, block: int) -> Iterator[tuple[slice, Tensor]]:
     for start in range(0, weight.shape[0], rows_per_piece):
         rows = slice(start, min(start + rows_per_piece, weight.shape[0]))
         yield rows, weight[rows].to(torch.float32, copy=True)
+
+
+def _spread(per_block: Tensor, block: int, inputs: int) -> Tensor:
+    """[blocks,out] -> [in,out]."""
+    return per_block.repeat_interleave(block, dim=0)[:inputs]
 
 
 def _never_zero(scales: Tensor) -> Tensor:

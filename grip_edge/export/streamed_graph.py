@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ _CONFIG = {"session.disable_prepacking": "1"}
 
 
 @dataclass(frozen=True)
-class _Piece:
+class Piece:
     nodes: tuple[onnx.NodeProto, ...]
     weights: tuple[onnx.TensorProto, ...]
     inputs: tuple[str, ...]
@@ -39,14 +39,24 @@ class _Piece:
     opset_imports: tuple[onnx.OperatorSetIdProto, ...]
     ir_version: int
 
+    def open(self, values: Mapping[str, Array], options: ort.SessionOptions) -> ort.InferenceSession:
+        """``values`` tell types and ranks of the inputs, not their sizes."""
+        inputs = [_value_info(name, values[name]) for name in self.inputs]
+        outputs = [onnx.ValueInfoProto(name=name) for name in self.outputs]
+        graph = helper.make_graph(self.nodes, "piece", inputs, outputs, self.weights)
+        model = helper.make_model(graph, opset_imports=self.opset_imports, ir_version=self.ir_version)
+        return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+    def run(self, session: ort.InferenceSession, values: Mapping[str, Array]) -> dict[str, Array]:
+        results = session.run(list(self.outputs), {name: values[name] for name in self.inputs})
+        return dict(zip(self.outputs, results, strict=True))
+
 
 class StreamedSession:
     """Stands in for ``ort.InferenceSession``."""
 
     def __init__(self, path: Path, config: Mapping[str, str]) -> None:
-        folder = {"session.model_external_initializers_file_folder_path": str(path.parent)}
-        self._options = session_options({**config, **_CONFIG, **folder})
-        self._options.enable_cpu_mem_arena = False
+        self._options = piece_options(path, config)
         self._model = onnx.load(path, load_external_data=False)
         self._outputs = [output.name for output in self._model.graph.output]
 
@@ -54,24 +64,28 @@ class StreamedSession:
         """Only what ``output_names`` needs is kept: caches that nobody asks for go as soon as they are read."""
         wanted = self._outputs if output_names is None else output_names
         values = dict(feeds)
-        pieces = list(_pieces(self._model, wanted))
+        pieces = list(graph_pieces(self._model, wanted))
         for index, piece in enumerate(pieces):
-            values |= self._run_piece(piece, values)
-            still_needed = {*wanted, *itertools.chain.from_iterable(later.inputs for later in pieces[index + 1 :])}
+            values |= piece.run(piece.open(values, self._options), values)
+            still_needed = needed_after(pieces, index, wanted)
             values = {name: array for name, array in values.items() if name in still_needed}
         return [values[name] for name in wanted]
 
-    def _run_piece(self, piece: _Piece, values: dict[str, Array]) -> dict[str, Array]:
-        inputs = [_value_info(name, values[name]) for name in piece.inputs]
-        outputs = [onnx.ValueInfoProto(name=name) for name in piece.outputs]
-        graph = helper.make_graph(piece.nodes, "piece", inputs, outputs, piece.weights)
-        model = helper.make_model(graph, opset_imports=piece.opset_imports, ir_version=piece.ir_version)
-        session = ort.InferenceSession(model.SerializeToString(), self._options, providers=["CPUExecutionProvider"])
-        results = session.run(list(piece.outputs), {name: values[name] for name in piece.inputs})
-        return dict(zip(piece.outputs, results, strict=True))
+
+def piece_options(path: Path, config: Mapping[str, str]) -> ort.SessionOptions:
+    """For pieces of the graph at ``path``; ``config`` is what ONNX Runtime must be told about it."""
+    folder = {"session.model_external_initializers_file_folder_path": str(path.parent)}
+    options = session_options({**config, **_CONFIG, **folder})
+    options.enable_cpu_mem_arena = False
+    return options
 
 
-def _pieces(model: onnx.ModelProto, wanted: Iterable[str]) -> Iterator[_Piece]:
+def needed_after(pieces: Sequence[Piece], index: int, wanted: Iterable[str]) -> set[str]:
+    """The values that are wanted in the end or read by a piece behind that one."""
+    return {*wanted, *itertools.chain.from_iterable(later.inputs for later in pieces[index + 1 :])}
+
+
+def graph_pieces(model: onnx.ModelProto, wanted: Iterable[str]) -> Iterator[Piece]:
     graph = model.graph
     weights = {tensor.name: tensor for tensor in graph.initializer}
     groups = list(_groups(graph.node, weights))
@@ -80,7 +94,7 @@ def _pieces(model: onnx.ModelProto, wanted: Iterable[str]) -> Iterator[_Piece]:
         read = dict.fromkeys(name for node in nodes for name in _read(node))
         made = {name for node in nodes for name in node.output}
         later = {name for group in groups[index + 1 :] for node in group for name in _read(node)}
-        yield _Piece(
+        yield Piece(
             nodes=nodes,
             weights=tuple(weights[name] for name in read if name in weights),
             inputs=tuple(name for name in read if name in known and name not in made),
@@ -117,4 +131,6 @@ def _read(node: onnx.NodeProto) -> Iterator[str]:
 
 
 def _value_info(name: str, array: Array) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(np.dtype(array.dtype)), array.shape)
+    return helper.make_tensor_value_info(
+        name, helper.np_dtype_to_tensor_dtype(np.dtype(array.dtype)), [None] * array.ndim
+    )

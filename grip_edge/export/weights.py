@@ -67,6 +67,13 @@ class FloatWeight(Weight):
     def cast(self, dtype: ir.DataType) -> FloatWeight:
         return FloatWeight(dtype, self.sizes, self._source, self.stored)
 
+    def scaled(self, factors: Tensor, axis: int) -> FloatWeight:
+        """Multiplied along ``axis`` by ``factors`` (fp32, as long as that axis), in fp32."""
+        shape = [-1 if i == axis else 1 for i in range(len(self.sizes))]
+        digest = hashlib.sha256(factors.contiguous().numpy().data).hexdigest()
+        recipe = f"{self._source}, axis {axis} times {digest}"
+        return FloatWeight(self.dtype, self.sizes, recipe, lambda: self.stored().float() * factors.reshape(shape))
+
     def _cast(self) -> Tensor:
         stored = self.stored()
         cast = stored.to(to_torch_dtype(self.dtype))

@@ -16,7 +16,7 @@ from grip_edge.export import exporter, streamed_graph
 from grip_edge.export.checkpoint import Checkpoint, open_checkpoint
 from grip_edge.export.exporter import ExportOptions, export_bundle
 from grip_edge.export.precision import PrecisionOptions
-from grip_edge.export.prompt import load_processor
+from grip_edge.export.processor import load_processor
 from grip_edge.export.quiet import quiet_libraries
 from grip_edge.export.reference import Reference, Request, make_request
 from grip_edge.export.selector import Selector
@@ -53,7 +53,7 @@ def test_a_graph_in_pieces_is_the_graph(toy_bundle: Path, checkpoint: Checkpoint
     path = toy_bundle / "decoder.onnx"
     streamed = StreamedSession(path, {})
     whole = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
-    assert len(list(streamed_graph._pieces(streamed._model, ["logits"]))) > 8
+    assert len(list(streamed_graph.graph_pieces(streamed._model, ["logits"]))) > 8
     names = [output.name for output in whole.get_outputs()]
     for name, found, expected in zip(names, streamed.run(None, feeds), whole.run(None, feeds), strict=True):
         assert_close(name, found, expected, 1e-5)
@@ -63,7 +63,7 @@ def test_a_graph_in_pieces_is_the_graph(toy_bundle: Path, checkpoint: Checkpoint
 
 def test_pieces_hold_no_more_weights_than_allowed(toy_bundle: Path, small_pieces: None) -> None:
     """But for a single weight that is larger."""
-    for piece in streamed_graph._pieces(StreamedSession(toy_bundle / "decoder.onnx", {})._model, ["logits"]):
+    for piece in streamed_graph.graph_pieces(StreamedSession(toy_bundle / "decoder.onnx", {})._model, ["logits"]):
         sizes = [int(np.prod(weight.dims)) for weight in piece.weights]
         assert sum(sizes) <= 6_000 or len([size for size in sizes if size > 100]) == 1
 

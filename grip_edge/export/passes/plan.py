@@ -6,7 +6,7 @@ the formats.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import onnx_ir as ir
 
@@ -15,7 +15,9 @@ from grip_edge.export.passes.dynamic_int8 import DynamicInt8
 from grip_edge.export.passes.editing import product_matrices
 from grip_edge.export.passes.half_weights import READERS, HalfWeights
 from grip_edge.export.passes.int8_embedding import Int8Embedding
+from grip_edge.export.passes.packed_weights import PackedWeights
 from grip_edge.export.precision import INT8_BLOCK
+from grip_edge.export.unpacking import PackedWeight
 from grip_edge.export.weights import FloatWeight
 from grip_edge.manifest import WeightFormats
 
@@ -26,16 +28,41 @@ _PROJECTOR = "projector."
 _HALF = {"fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
 
 
-def precision_passes(model: ir.Model, file_name: str, formats: WeightFormats) -> list[ir.passes.InPlacePass]:
+def precision_passes(
+    model: ir.Model, file_name: str, formats: WeightFormats, kept: Mapping[str, str] | None = None
+) -> list[ir.passes.InPlacePass]:
+    """``kept`` names matrices that get another format than their part of the model."""
     if file_name == "embed.onnx":
         return _embedding_passes(formats.embedding)
+    by_scheme: dict[str, list[str]] = {}
+    for name, scheme in matrix_schemes(model, file_name, formats, kept).items():
+        by_scheme.setdefault(scheme, []).append(name)
+    packed = [name for name in by_scheme.get("int4", ()) if _is_packed(model, name)]
+    passes: list[ir.passes.InPlacePass] = [PackedWeights(packed)] if packed else []
+    for scheme, names in by_scheme.items():
+        passes += _passes(scheme, [name for name in names if name not in packed], formats)
+    return passes
+
+
+def matrix_schemes(
+    model: ir.Model, file_name: str, formats: WeightFormats, kept: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """The format of each matrix of a graph but the embeddings'."""
+    names = product_matrices(model)
     if file_name == "decoder.onnx":
-        layers = [name for name in product_matrices(model) if name != LM_HEAD]
-        return [*_passes(formats.decoder, layers, formats), *_passes(formats.lm_head, [LM_HEAD], formats)]
-    chosen = product_matrices(model) + (_convolution_kernels(model) if formats.vision in _HALF else [])
-    if file_name == "select.onnx":
-        chosen = [name for name in chosen if name.startswith(_PROJECTOR)]
-    return _passes(formats.vision, chosen, formats)
+        schemes = {name: formats.lm_head if name == LM_HEAD else formats.decoder for name in names}
+    else:
+        if formats.vision in _HALF:
+            names += _convolution_kernels(model)
+        if file_name == "select.onnx":
+            names = [name for name in names if name.startswith(_PROJECTOR)]
+        schemes = dict.fromkeys(names, formats.vision)
+    return schemes | {name: scheme for name, scheme in (kept or {}).items() if name in schemes}
+
+
+def _is_packed(model: ir.Model, name: str) -> bool:
+    """It came in 4 bits, which nobody can improve on."""
+    return isinstance(model.graph.initializers[name].const_value, PackedWeight)
 
 
 def _passes(scheme: str, names: Sequence[str], formats: WeightFormats) -> list[ir.passes.InPlacePass]:

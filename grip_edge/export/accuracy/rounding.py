@@ -1,0 +1,60 @@
+"""What a number format does to a layer's weights and inputs, in fp32: the arithmetic of the passes without graphs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from grip_edge.export.precision import INT8_BLOCK
+from grip_edge.export.quantise import quantise_blocks, quantise_columns, restore_blocks, restore_columns
+from grip_edge.manifest import WeightFormats
+
+_HALVES = {"fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Rounding:
+    """``scheme`` as in ``precision``; the int4 fields count for int4 only."""
+
+    scheme: str
+    int4_block: int
+    int4_symmetric: bool
+
+    @classmethod
+    def of(cls, scheme: str, formats: WeightFormats) -> Rounding:
+        return cls(scheme, formats.int4_block or 0, bool(formats.int4_symmetric))
+
+    @property
+    def gains_from_rescaling(self) -> bool:
+        """Rounding of floats is relative, and 8 bits per block are fine enough."""
+        return self.scheme in ("int8", "int4")
+
+    def weight(self, weight: Tensor) -> Tensor:
+        """[in,out] as stored and restored."""
+        shape = (weight.shape[0], weight.shape[1])
+        if self.scheme == "int8":
+            return restore_columns(*quantise_columns(weight))
+        if self.scheme == "int8-weight":
+            return restore_blocks(quantise_blocks(weight, 8, INT8_BLOCK, True), shape, 8, INT8_BLOCK)
+        if self.scheme == "int4":
+            parts = quantise_blocks(weight, 4, self.int4_block, self.int4_symmetric)
+            return restore_blocks(parts, shape, 4, self.int4_block)
+        if self.scheme in _HALVES:
+            return weight.to(_HALVES[self.scheme]).float()
+        return weight
+
+    def inputs(self, rows: Tensor, low: Tensor, high: Tensor) -> Tensor:
+        """Rows of a tensor whose values lie between ``low`` and ``high``, as the product sees them.
+
+        Only W8A8 rounds them per tensor (DynamicQuantizeLinear's rule); rounding per block is much finer.
+        """
+        if self.scheme != "int8":
+            return rows
+        low, high = low.clamp_max(0.0), high.clamp_min(0.0)
+        step = (high - low) / 255
+        if not float(step):
+            return rows
+        zero = (-low / step).round().clamp(0, 255)
+        return ((rows / step).round() + zero).clamp(0, 255).sub(zero) * step
