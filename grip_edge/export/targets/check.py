@@ -88,6 +88,9 @@ def _attention_problem(node: ir.Node, target: Target) -> str | None:
     found = "unknown" if query is None or query.dtype is None else query.dtype.name
     if found not in target.attention_types:
         return f"there is no kernel in {found}"
+    width = None if query is None or query.shape is None else query.shape[-1]
+    if target.attention_head_dims is not None and width not in target.attention_head_dims:
+        return f"there is no kernel for heads of width {width}"
     if any(value is not None for value in node.inputs[_ATTENTION_INPUTS:]) or len(node.outputs) > 1:
         return "only query, key, value and mask may go in, and one output may come out"
     softcap = node.attributes.get("softcap")

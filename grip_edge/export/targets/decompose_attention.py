@@ -6,7 +6,7 @@ With fewer key heads than query heads, the query heads of a group become an axis
 broadcasting, so nothing is repeated. Boolean masks only; masked scores become the most negative number, not infinity.
 
     needs    query, key, value [1,heads,length,d] with known heads and d; no cache, softcap or second output
-    leaves   no Attention in the types that are named
+    leaves   no Attention but in the types and widths that the target has
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ _LOWEST = {ir.DataType.FLOAT: float(np.finfo(np.float32).min), ir.DataType.FLOAT
 
 
 class DecomposeAttention(ir.passes.InPlacePass):
-    """``native_types``: names of float types whose Attention stays."""
+    """``native_types`` and ``native_head_dims`` (None: all): float types and head widths whose Attention stays."""
 
-    def __init__(self, native_types: Collection[str]) -> None:
+    def __init__(self, native_types: Collection[str], native_head_dims: range | None) -> None:
         self._native_types = frozenset(native_types)
+        self._native_head_dims = native_head_dims
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         found = [node for node in model.graph if self._is_foreign(node)]
@@ -43,7 +44,9 @@ class DecomposeAttention(ir.passes.InPlacePass):
         if node.op_type != "Attention":
             return False
         query = node.inputs[0]
-        return query is None or query.dtype is None or query.dtype.name not in self._native_types
+        if query is None or query.dtype is None or query.dtype.name not in self._native_types:
+            return True
+        return self._native_head_dims is not None and fixed_size(query, 3) not in self._native_head_dims
 
 
 class _Decomposition:

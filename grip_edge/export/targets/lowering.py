@@ -55,7 +55,7 @@ def _target_passes(target: Target, half: bool) -> list[ir.passes.InPlacePass]:
     if half:
         passes.append(HalfCompute(_EXACT_OUTPUTS, _WIDE_BORDERS))
     if target.operators is not None:
-        passes.append(DecomposeAttention(target.attention_types))
+        passes.append(DecomposeAttention(target.attention_types, target.attention_head_dims))
     if not target.has("RotaryEmbedding"):
         passes.append(DecomposeRotary())
     if not target.has("RMSNormalization"):

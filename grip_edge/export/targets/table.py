@@ -19,12 +19,16 @@ ONNX_RUNTIME, TENSORRT, TENSORRT_RTX = "onnxruntime", "tensorrt", "tensorrt-rtx"
 # TensorRT's TopK; more is an error on the device, not at build time.
 _LARGEST_TOP_K = 3840
 
+# Others were refused by TensorRT-RTX 1.7 when it built (12, 512).
+_HEAD_DIMS = range(16, 257, 8)
+
 
 @dataclass(frozen=True)
 class Target:
     """``operators`` None: all standard ones of the opset.
 
-    ``attention_types`` are the float types for which the operator Attention may stand in a graph; empty: none.
+    ``attention_types`` and ``attention_head_dims`` are the float types and head widths (None: all) in which the
+    operator Attention may stand in a graph.
     ``half_compute``: fp16 means arithmetic in fp16, not only storage. ``cache_in_place``: cache inputs and outputs
     may be one buffer. ``top_k_limit`` None: none. ``with_budget_select``: selection is a node of its own, which a
     plugin can take over (``budget_select``).
@@ -35,6 +39,7 @@ class Target:
     opset: int
     operators: frozenset[str] | None
     attention_types: frozenset[str]
+    attention_head_dims: range | None
     half_compute: bool
     cache_in_place: bool
     top_k_limit: int | None
@@ -47,14 +52,16 @@ class Target:
 
 def _onnx_runtime(name: str, half_compute: bool, precisions: tuple[str, ...]) -> Target:
     every_type = frozenset({"FLOAT", "FLOAT16", "BFLOAT16"})
-    return Target(name, ONNX_RUNTIME, 24, None, every_type, half_compute, True, None, False, precisions)
+    return Target(name, ONNX_RUNTIME, 24, None, every_type, None, half_compute, True, None, False, precisions)
 
 
 def _tensorrt(name: str, engine: str, opset: int, operators: frozenset[str], precisions: tuple[str, ...]) -> Target:
     # No kernel of TensorRT's own computes attention in fp32.
     attention = frozenset({"FLOAT16", "BFLOAT16"}) if "Attention" in operators else frozenset[str]()
     in_place = "TensorScatter" in operators
-    return Target(name, engine, opset, operators, attention, True, in_place, _LARGEST_TOP_K, True, precisions)
+    return Target(
+        name, engine, opset, operators, attention, _HEAD_DIMS, True, in_place, _LARGEST_TOP_K, True, precisions
+    )
 
 
 _BLOCKS = ("fp32", "fp16", "int8-weight", "int4")

@@ -1,0 +1,127 @@
+"""One graph to one engine: parse, profiles, build, gates.
+
+Strongly typed: the float types are those of the graph. A parse error, an input that TensorRT drops and a profile that
+does not hold are errors, not warnings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from grip_edge.engines import ShapeRange, engine_name
+from grip_edge.export.targets.table import TENSORRT_RTX
+from grip_edge.export.tensorrt.build_log import BuildError, first_error, make_log, require_clean
+from grip_edge.export.tensorrt.package import Package
+from grip_edge.export.tensorrt.request import Axes, BuildRequest, GraphRequest
+from grip_edge.export.tensorrt.source import read_graph
+
+_BUDGET = "budget"
+
+# Gets the phase and how much of it is done; says whether to go on.
+Step = Callable[[str, float], bool]
+
+
+class CancelledError(BuildError):
+    """The build was stopped on purpose."""
+
+
+def build_engine(
+    package: Package, request: BuildRequest, graph: GraphRequest, step: Step
+) -> tuple[tuple[ShapeRange, ...], tuple[str, ...]]:
+    """Writes the engine to ``request.out``; the ranges that it holds for, and TensorRT's warnings."""
+    trt, log = package.trt, make_log(package.trt)
+    builder = trt.Builder(log)
+    flags = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+    network = builder.create_network(flags)
+    path = Path(request.bundle) / graph.file
+    parser = trt.OnnxParser(network, log)
+    with_plugin = request.plugin is not None
+    if not parser.parse(read_graph(path, request.cache_capacity, with_plugin), str(path)):
+        reasons = "; ".join(" ".join(parser.get_error(i).desc().split()) for i in range(parser.num_errors))
+        raise BuildError(f"{graph.file} does not parse: {reasons or first_error(log)}")
+    config = builder.create_builder_config()
+    config.progress_monitor = _make_monitor(trt, step)
+    _set_device(trt, config, package, request)
+    ranges = tuple(
+        found
+        for index, axes in enumerate(graph.axes)
+        for found in _add_profile(builder, config, network, graph.file, index, axes)
+    )
+    engine = builder.build_serialized_network(network, config)
+    require_clean(graph.file, log)
+    if engine is None:
+        raise _failure(step, graph.file, log)
+    (Path(request.out) / engine_name(graph.file)).write_bytes(memoryview(engine))
+    return ranges, tuple(log.warnings)
+
+
+def _failure(step: Step, file: str, log: Any) -> BuildError:
+    if not step("", 1.0):
+        return CancelledError(f"{file}: the build was stopped")
+    return BuildError(f"{file}: TensorRT builds no engine: {first_error(log)}")
+
+
+def _set_device(trt: Any, config: Any, package: Package, request: BuildRequest) -> None:
+    if request.workspace_bytes is not None:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, request.workspace_bytes)
+    if package.engine == TENSORRT_RTX and request.compute_capabilities:
+        config.num_compute_capabilities = len(request.compute_capabilities)
+        for index, capability in enumerate(request.compute_capabilities):
+            config.set_compute_capability(getattr(trt.ComputeCapability, f"SM{capability}"), index)
+    if request.plugin is not None:
+        config.plugins_to_serialize = [request.plugin]
+
+
+def _add_profile(builder: Any, config: Any, network: Any, file: str, index: int, axes: Axes) -> tuple[ShapeRange, ...]:
+    profile = builder.create_optimization_profile()
+    found = []
+    for position in range(network.num_inputs):
+        tensor = network.get_input(position)
+        if tensor.name == _BUDGET:
+            smallest, likeliest, largest = ((value,) for value in axes["K"])
+            if not tensor.is_shape_tensor:
+                raise BuildError(f"{file}: the budget is not a shape input; TensorRT would wait for the device")
+            profile.set_shape_input(tensor.name, smallest, likeliest, largest)
+        elif -1 in tuple(tensor.shape):
+            smallest, likeliest, largest = (_shape(tensor, axes, which) for which in range(3))
+            profile.set_shape(tensor.name, smallest, likeliest, largest)
+        else:
+            continue
+        found.append(ShapeRange(file, index, tensor.name, smallest, likeliest, largest))
+    if found:
+        config.add_optimization_profile(profile)
+    return tuple(found)
+
+
+def _shape(tensor: Any, axes: Axes, which: int) -> tuple[int, ...]:
+    sizes = []
+    for axis, size in enumerate(tuple(tensor.shape)):
+        name = tensor.get_dimension_name(axis)
+        if size == -1 and name not in axes:
+            raise BuildError(
+                f"input '{tensor.name}' has an axis '{name}' of unknown length; expected one of {list(axes)}"
+            )
+        sizes.append(axes[name][which] if size == -1 else size)
+    return tuple(sizes)
+
+
+def _make_monitor(trt: Any, step: Step) -> Any:
+    """Nested phases: the share is that of the innermost."""
+
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self._steps: dict[str, int] = {}
+
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+            self._steps[phase_name] = max(1, num_steps)
+
+        def step_complete(self, phase_name: str, done: int) -> bool:
+            return step(phase_name, (done + 1) / self._steps.get(phase_name, 1))
+
+        def phase_finish(self, phase_name: str) -> None:
+            self._steps.pop(phase_name, None)
+
+    return Monitor()

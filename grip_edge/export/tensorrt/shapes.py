@@ -1,0 +1,71 @@
+"""The shapes that each engine is built for: from the budgets, the prompt and the cache.
+
+The optimum lies at the expected budget, not at N: that is what most requests ask for. The decoder has two profiles,
+the prompt (many tokens) and one token at a time; its cache has one fixed length, since TensorRT writes it in place.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from grip_edge.budget import BudgetRange
+from grip_edge.engines import ShapeRange
+from grip_edge.errors import UserError
+from grip_edge.manifest import Manifest
+
+_LONGEST_QUESTION = 256
+_LIKELY_QUESTION = 24
+# Text around image and question: system prompt, roles, separators.
+_FRAME_TOKENS = 64
+
+PREFILL, DECODE = 0, 1
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """Token counts. ``expected`` is the budget that engines are tuned for."""
+
+    budgets: BudgetRange
+    expected: int
+    cache_capacity: int
+
+    @classmethod
+    def plan(cls, manifest: Manifest, new_tokens: int, expected: str | None) -> Shapes:
+        """Room for the longest question, all visual tokens and ``new_tokens`` of answer."""
+        budgets = manifest.budget_range
+        if new_tokens < 1:
+            raise UserError(f"--max-new-tokens is at least 1; got {new_tokens}.")
+        capacity = _FRAME_TOKENS + _LONGEST_QUESTION + budgets.visual_tokens + new_tokens
+        kept = (budgets.min_tokens + budgets.max_tokens) // 2 if expected is None else budgets.resolve(expected)
+        return cls(budgets, kept, min(capacity, manifest.model.text.max_positions))
+
+    def axes(self, graph: str) -> tuple[dict[str, tuple[int, int, int]], ...]:
+        """Per profile: smallest, likeliest and largest length of each named axis (K: the budget's value)."""
+        text_longest = _LONGEST_QUESTION + _FRAME_TOKENS
+        if graph == "embed.onnx":
+            return ({"T": (1, 1, text_longest)},)
+        if graph == "select.onnx":
+            question = (1, _LIKELY_QUESTION, _LONGEST_QUESTION)
+            return ({"T": question, "K": (self.budgets.min_tokens, self.expected, self.budgets.visual_tokens)},)
+        if graph == "decoder.onnx":
+            longest = min(text_longest + self.budgets.visual_tokens, self.cache_capacity)
+            likely = min(self.expected + _FRAME_TOKENS + _LIKELY_QUESTION, longest)
+            return ({"S": (1, likely, longest)}, {"S": (1, 1, 1)})
+        return ({},)
+
+
+def require_sound(ranges: tuple[ShapeRange, ...], visual_tokens: int, top_k_limit: int | None) -> None:
+    """UserError where a profile asks for more tokens than there are, or than the target's top-k gives.
+
+    TensorRT builds such engines without a word, and they fail on the device.
+    """
+    for found in ranges:
+        if found.input != "budget":
+            continue
+        if found.largest[0] > visual_tokens:
+            raise UserError(f"The profile keeps up to {found.largest[0]} of {visual_tokens} visual tokens.")
+        if top_k_limit is not None and found.largest[0] > top_k_limit:
+            raise UserError(
+                f"The profile keeps up to {found.largest[0]} tokens, and TensorRT's own top-k ends at {top_k_limit}; "
+                "build with --plugin."
+            )

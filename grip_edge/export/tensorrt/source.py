@@ -1,0 +1,39 @@
+"""A bundle's graph as a build reads it: the cache's length fixed, and selection left to the plugin where one is used.
+
+Weights stay where they are, beside the graph; only the graph itself is in memory and is changed there.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+
+from grip_edge.export.targets.budget_select import BUDGET_SELECT, DOMAIN
+
+_CAPACITY_AXIS = "C"
+
+
+def read_graph(path: Path, cache_capacity: int, with_plugin: bool) -> bytes:
+    """The model as TensorRT's parser wants it, without its weights."""
+    model = onnx.load(path, load_external_data=False)
+    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
+        for axis in value.type.tensor_type.shape.dim:
+            if axis.dim_param == _CAPACITY_AXIS:
+                axis.dim_value = cache_capacity
+    if with_plugin:
+        _leave_to_plugin(model)
+    return model.SerializeToString()
+
+
+def selects_in_one_node(path: Path) -> bool:
+    """Whether a plugin can take over the graph's selection."""
+    graph = onnx.load(path, load_external_data=False).graph
+    return any((node.domain, node.op_type) == (DOMAIN, BUDGET_SELECT) for node in graph.node)
+
+
+def _leave_to_plugin(model: onnx.ModelProto) -> None:
+    """Without the function's body the parser has to ask for the plugin."""
+    kept = [function for function in model.functions if (function.domain, function.name) != (DOMAIN, BUDGET_SELECT)]
+    del model.functions[:]
+    model.functions.extend(kept)
