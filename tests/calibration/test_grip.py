@@ -13,9 +13,16 @@ from grip_edge.calibration.grip.grpo import GrpoSettings, advantages, budget_at,
 
 def test_advantages_are_normalised_in_each_group() -> None:
     rewards = torch.tensor([[1.0, 2.0, 3.0], [10.0, 10.0, 10.0]])
-    found = advantages(rewards)
+    found = advantages(rewards, spread_floor=0.0)
     assert found[0].tolist() == pytest.approx([-1 / 1.0001, 0.0, 1 / 1.0001], abs=1e-6)
     assert found[1].tolist() == [0.0, 0.0, 0.0], "a group of equal rewards teaches nothing"
+
+
+def test_a_group_of_nearly_equal_rewards_counts_for_little() -> None:
+    rewards = torch.tensor([[-3.0, 0.0, 3.0], [-0.03, 0.0, 0.03]])
+    found = advantages(rewards, spread_floor=0.1)
+    assert found[0, 2].item() == pytest.approx(3 / 3.1001)
+    assert found[1, 2].item() == pytest.approx(0.03 / 0.1301)
 
 
 def test_on_policy_the_ratio_is_one_and_the_gradient_is_reinforce() -> None:

@@ -2,7 +2,7 @@
 
 draw      G ordered draws of K tokens without replacement (Gumbel top-k), the first of them greedy
 reward    how the pruned frozen model answers (``rewards``)
-advantage the reward, normalised within the group of G
+advantage the reward, normalised within the group of G, but groups whose draws are nearly alike count for less
 update    clipped ratio of the draw's probability to that at drawing time, its log divided by K, so that large
           budgets do not dominate; optionally KL to the warmed-up policy, and entropy; one or more updates per draw
 budgets   drawn at random, the smallest ones ever more often (TwigVLM++)
@@ -44,6 +44,8 @@ class GrpoSettings:
     kl_weight: float = 0.0
     entropy_weight: float = 0.0
     reward: str = "log_probability"
+    spread_floor: float = 0.1
+    """Added to the standard deviation of a group's rewards: where all draws answer well, differences are noise."""
     updates_per_draw: int = 1
 
     def __post_init__(self) -> None:
@@ -52,6 +54,8 @@ class GrpoSettings:
             raise UserError(f"grpo.group compares draws with each other, so it is at least 2; got {self.group}.")
         if not self.budgets or not all(0 < budget <= 1 for budget in self.budgets):
             raise UserError(f"grpo.budgets are ratios in (0, 1]; got {list(self.budgets)}.")
+        if self.spread_floor < 0:
+            raise UserError(f"grpo.spread_floor is at least 0; got {self.spread_floor}.")
         if self.updates_per_draw < 1 or self.loop.steps % self.updates_per_draw:
             raise UserError(
                 f"grpo.loop.steps ({self.loop.steps}) must be a multiple of grpo.updates_per_draw "
@@ -86,7 +90,8 @@ def grpo(setup: Setup, scorer: Scorer, settings: GrpoSettings) -> None:
             scores = draws[0].batch.scores(scorer, draws[0].kept)
         drawn = draws[0]
         log_prob = plackett_luce.log_prob(scores, drawn.order) / drawn.kept
-        loss = policy_loss(log_prob, drawn.old_log_prob, advantages(drawn.rewards), settings.clip)
+        advantage = advantages(drawn.rewards, settings.spread_floor)
+        loss = policy_loss(log_prob, drawn.old_log_prob, advantage, settings.clip)
         if settings.kl_weight > 0:
             with torch.no_grad():
                 anchor = drawn.batch.scores(reference, drawn.kept).log_softmax(-1)
@@ -127,11 +132,11 @@ def budget_at(progress: float, settings: GrpoSettings, visual_tokens: int, rng: 
     return max(1, round(float(rng.choice(settings.budgets, p=weights / weights.sum())) * visual_tokens))
 
 
-def advantages(rewards: Tensor) -> Tensor:
+def advantages(rewards: Tensor, spread_floor: float) -> Tensor:
     """Group-normalised, [R,G]; a group whose draws are all alike teaches nothing and gets zeros."""
     centred = rewards - rewards.mean(dim=1, keepdim=True)
     spread = rewards.std(dim=1, keepdim=True)
-    return torch.where(spread > 1e-3, centred / (spread + 1e-4), torch.zeros_like(centred))
+    return torch.where(spread > 1e-3, centred / (spread + spread_floor + 1e-4), torch.zeros_like(centred))
 
 
 def policy_loss(log_prob: Tensor, old_log_prob: Tensor, advantage: Tensor, clip: float) -> Tensor:
