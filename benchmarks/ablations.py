@@ -25,6 +25,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "reward-margin": ("grip.grpo.reward=logit_margin",),
     "reward-exact": ("grip.grpo.reward=exact_match",),
     "one-update": ("grip.grpo.updates_per_draw=1", "grip.grpo.loop.steps=1000"),
+    "no-floor": ("grip.grpo.spread_floor=0",),
     "curriculum-3": ("grip.grpo.curriculum=3",),
 }
 

@@ -50,11 +50,6 @@ class PpoSettings:
             raise UserError(f"ppo.budgets are ratios in (0, 1]; got {list(self.budgets)}.")
         if min(self.images, self.episodes, self.epochs, self.minibatches) < 1:
             raise UserError("ppo.images, ppo.episodes, ppo.epochs and ppo.minibatches are at least 1.")
-        if self.loop.steps % self.updates_per_draw:
-            raise UserError(
-                f"ppo.loop.steps ({self.loop.steps}) must be a multiple of epochs * minibatches "
-                f"({self.updates_per_draw})."
-            )
 
     @property
     def updates_per_draw(self) -> int:
