@@ -19,16 +19,18 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from grip_edge.export.passes.editing import result
+from grip_edge.plugin.interface import NAME as BUDGET_SELECT
+from grip_edge.plugin.interface import NAMESPACE as DOMAIN
+from grip_edge.plugin.interface import SHAPE_INPUTS
+from grip_edge.plugin.interface import VERSION as PLUGIN_VERSION
 
-DOMAIN = "grip"
-BUDGET_SELECT = "BudgetSelect"
-PLUGIN_VERSION = "1"
+__all__ = ["BUDGET_SELECT", "DOMAIN", "PLUGIN_VERSION", "CarryBudgetSelect", "budget_select_function"]
 
 _FUNCTION_OPSET = 18
 _PLUGIN_ATTRIBUTES: dict[str, str | Sequence[int]] = {
     "plugin_namespace": DOMAIN,
     "plugin_version": PLUGIN_VERSION,
-    "tensorrt_plugin_shape_input_indices": [2],
+    "tensorrt_plugin_shape_input_indices": list(SHAPE_INPUTS),
 }
 
 

@@ -13,6 +13,9 @@ from grip_edge.errors import GripEdgeError
 _FATAL = ("Unused Input", "not self-consistent")
 _LONGEST = 300
 
+# A note on every integer input, whatever its type.
+_EMPTY_WARNING = "has Int64 binding"
+
 
 class BuildError(GripEdgeError):
     """TensorRT could not build the engine, or would have built a wrong one."""
@@ -31,7 +34,7 @@ def make_log(trt: Any) -> Any:
             line = " ".join(message.split())[:_LONGEST]
             if severity <= trt.ILogger.Severity.ERROR:
                 self.errors.append(line)
-            elif severity == trt.ILogger.Severity.WARNING and line not in self.warnings:
+            elif severity == trt.ILogger.Severity.WARNING and line not in self.warnings and _EMPTY_WARNING not in line:
                 self.warnings.append(line)
 
     return BuildLog()

@@ -15,7 +15,7 @@ from grip_edge.export.targets.table import TENSORRT_RTX
 from grip_edge.export.tensorrt.build_log import BuildError, first_error, make_log, require_clean
 from grip_edge.export.tensorrt.package import Package
 from grip_edge.export.tensorrt.request import Axes, BuildRequest, GraphRequest
-from grip_edge.export.tensorrt.source import read_graph
+from grip_edge.export.tensorrt.source import read_graph, selects_in_one_node
 
 _BUDGET = "budget"
 
@@ -37,13 +37,15 @@ def build_engine(
     network = builder.create_network(flags)
     path = Path(request.bundle) / graph.file
     parser = trt.OnnxParser(network, log)
-    with_plugin = request.plugin is not None
-    if not parser.parse(read_graph(path, request.cache_capacity, with_plugin), str(path)):
+    plugin = request.plugin if selects_in_one_node(path) else None
+    if not parser.parse(read_graph(path, request.cache_capacity, plugin is not None), str(path)):
         reasons = "; ".join(" ".join(parser.get_error(i).desc().split()) for i in range(parser.num_errors))
         raise BuildError(f"{graph.file} does not parse: {reasons or first_error(log)}")
     config = builder.create_builder_config()
     config.progress_monitor = _make_monitor(trt, step)
     _set_device(trt, config, package, request)
+    if plugin is not None:
+        config.plugins_to_serialize = [plugin]
     ranges = tuple(
         found
         for index, axes in enumerate(graph.axes)
@@ -70,8 +72,6 @@ def _set_device(trt: Any, config: Any, package: Package, request: BuildRequest) 
         config.num_compute_capabilities = len(request.compute_capabilities)
         for index, capability in enumerate(request.compute_capabilities):
             config.set_compute_capability(getattr(trt.ComputeCapability, f"SM{capability}"), index)
-    if request.plugin is not None:
-        config.plugins_to_serialize = [request.plugin]
 
 
 def _add_profile(builder: Any, config: Any, network: Any, file: str, index: int, axes: Axes) -> tuple[ShapeRange, ...]:
