@@ -24,6 +24,7 @@ from grip_edge.export.flops import RequestSize, StageFlops, stage_flops
 from grip_edge.export.graphs import bundle_graphs
 from grip_edge.export.networks.clip import ClipConfig
 from grip_edge.export.networks.llama import LlamaConfig
+from grip_edge.export.networks.rope import Rope
 from grip_edge.export.quiet import quiet_libraries
 from grip_edge.export.selector import ScorerSelector, Selector
 from grip_edge.export.tracing import trace
@@ -34,7 +35,7 @@ _CLIP_LARGE_336 = ClipConfig(
 )  # fmt: skip
 _VICUNA_7B = LlamaConfig(
     width=4096, layers=32, heads=32, kv_heads=32, head_dim=128, mlp_width=11008, vocab_size=32064, max_positions=4096,
-    norm_eps=1e-5, rope_theta=10000.0, attention_bias=False, mlp_bias=False,
+    norm_eps=1e-5, rope=Rope(10000.0), qkv_bias=False, output_bias=False, mlp_bias=False,
 )  # fmt: skip
 SHAPES = {"llava-1.5-7b": (_CLIP_LARGE_336, _VICUNA_7B)}
 

@@ -68,7 +68,10 @@ class Budget:
 
 @dataclass(frozen=True)
 class BudgetRange:
-    """The budgets that a bundle was made and checked for, in tokens. Keeping all tokens is always allowed too."""
+    """The budgets that a bundle was made and checked for, in tokens. Keeping all tokens is always allowed too.
+
+    Where the number of visual tokens depends on the image, ``visual_tokens`` is the largest number.
+    """
 
     min_tokens: int
     max_tokens: int
@@ -91,6 +94,13 @@ class BudgetRange:
         if low > high:
             raise BudgetError(f"A budget range starts with the smaller budget; got '{text}'.")
         return cls(low, high, visual_tokens)
+
+    def for_image(self, visual_tokens: int) -> BudgetRange:
+        """The same share of an image of fewer tokens. Both ends give way by what rounding can make of a ratio."""
+        if visual_tokens == self.visual_tokens:
+            return self
+        low, high = (count * visual_tokens / self.visual_tokens for count in (self.min_tokens, self.max_tokens))
+        return BudgetRange(max(1, math.ceil(low - 1)), min(visual_tokens, math.floor(high + 1)), visual_tokens)
 
     def resolve(self, budget: Budget | float | int | str) -> int:
         """Tokens to keep for this request; an error outside the range names the range."""

@@ -1,6 +1,6 @@
 """Models by name, and what a checkpoint folder holds. A local folder works everywhere a name does.
 
-Reads only file headers, so it needs neither torch nor safetensors.
+Reads only file headers, so it needs neither torch nor safetensors. Not here: the hub (``hub``).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from grip_edge.errors import UserError
+from grip_edge.hub import HUB_MODELS, download, is_hub_id
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
@@ -41,14 +42,20 @@ class StoredTensor:
 
 
 def find_model(name: str) -> Path:
-    """The checkpoint folder of a known name, or the local folder itself."""
+    """The checkpoint folder: of an embedded model, a local folder, or a copy of what the hub has under a name or id."""
     folder = EMBEDDED.get(name, Path(name))
     if folder.is_dir():
         return folder
     if name in EMBEDDED:
         raise UserError(f"This installation lacks the embedded model '{name}' ({folder}); install grip-edge again.")
-    known = ", ".join(EMBEDDED)
-    raise UserError(f"There is no model '{name}'. Known: {known}; a local folder in Hugging Face format works too.")
+    if name in HUB_MODELS:
+        return download(HUB_MODELS[name].id)
+    if is_hub_id(name):
+        return download(name)
+    known = ", ".join((*EMBEDDED, *HUB_MODELS))
+    raise UserError(
+        f"There is no model '{name}'. Known: {known}; a local folder in Hugging Face format or a hub id works too."
+    )
 
 
 def trained_scorer(folder: Path) -> Path | None:

@@ -16,6 +16,7 @@ import dacite
 from grip_edge.budget import BudgetRange
 from grip_edge.calibration_record import CalibrationRecord
 from grip_edge.errors import BudgetError, BundleError
+from grip_edge.tiles import TilingSpec
 
 SCHEMA_VERSION = 2
 # Version 1 lacks the fields that have defaults here.
@@ -37,7 +38,10 @@ class TextSpec:
 
 @dataclass(frozen=True)
 class VisionSpec:
-    """The vision tower as exported (the layers after the selected one are gone). ``grid`` is rows, columns."""
+    """The vision tower as exported (the layers after the selected one are gone). ``grid`` is rows, columns.
+
+    Of one view: where images are tiled (``ImageSpec.tiling``), ``visual_tokens`` are those of a tile.
+    """
 
     width: int
     layers: int
@@ -60,13 +64,19 @@ class ModelSpec:
 
 @dataclass(frozen=True)
 class ImageSpec:
-    """Preprocessing: shortest edge resized to ``resize_px``, centre crop of ``crop_px``, then (x/255 - mean) / std."""
+    """Preprocessing: shortest edge resized to ``resize_px``, centre crop of ``crop_px``, then (x/255 - mean) / std.
+
+    With ``stretch``, the whole image becomes ``crop_px`` x ``crop_px`` instead. With ``tiling``, the image becomes a
+    stretched view of the whole and tiles of detail; the number of visual tokens is then a matter of each image.
+    """
 
     resize_px: int
     crop_px: int
     resample: str
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    stretch: bool = False
+    tiling: TilingSpec | None = None
 
 
 @dataclass(frozen=True)
@@ -91,7 +101,8 @@ class ParityResult:
     """Agreement of the exported graphs with the reference model at one budget.
 
     ``logits_cosine`` compares directions of the logits about their means; ``tokens_agreeing`` of ``tokens_compared``
-    greedy tokens are the same from the first on; ``kept_overlap`` is the share of kept tokens in both sets.
+    greedy tokens are the same from the first on; ``kept_overlap`` is the share of kept tokens in both sets;
+    ``visual_tokens`` are those of the image that was compared.
     """
 
     budget_tokens: int
@@ -103,6 +114,7 @@ class ParityResult:
     tokens_agreeing: int | None = None
     tokens_compared: int | None = None
     kept_overlap: float | None = None
+    visual_tokens: int | None = None
 
 
 @dataclass(frozen=True)

@@ -20,12 +20,16 @@ CHANCE = "chance"
 
 @dataclass(frozen=True)
 class PolicySpec:
-    """``reads`` is all that decides which tokens are kept, beside the budget; ``title`` is for reports."""
+    """``reads`` is all that decides which tokens are kept, beside the budget; ``title`` is for reports.
+
+    ``one_view``: the choice makes sense within one grid of tokens only.
+    """
 
     name: str
     title: str
     reads: frozenset[str]
     least_decoder_layers: int = 1
+    one_view: bool = False
 
     @property
     def exportable(self) -> bool:
@@ -33,8 +37,8 @@ class PolicySpec:
         return not self.reads & {DECODER_ATTENTION, TRAINING, CHANCE}
 
 
-def _spec(name: str, title: str, *reads: str, least_decoder_layers: int = 1) -> PolicySpec:
-    return PolicySpec(name, title, frozenset(reads), least_decoder_layers)
+def _spec(name: str, title: str, *reads: str, least_decoder_layers: int = 1, one_view: bool = False) -> PolicySpec:
+    return PolicySpec(name, title, frozenset(reads), least_decoder_layers, one_view)
 
 
 POLICY_SPECS = {
@@ -43,11 +47,11 @@ POLICY_SPECS = {
         _spec("random", "random", CHANCE),
         _spec("uniform", "uniform stride"),
         _spec("cls", "CLS attention (FasterVLM)", CLS_ATTENTION),
-        _spec("visionzip", "VisionZip without merging", CLS_ATTENTION),
+        _spec("visionzip", "VisionZip without merging", CLS_ATTENTION, one_view=True),
         _spec("divprune", "DivPrune", PROJECTED),
         _spec("cdpruner", "CDPruner", PROJECTED, QUESTION),
         _spec("cen-cdpruner", "Cen-CDPruner", PROJECTED, QUESTION),
-        _spec("eadp", "EADP", PROJECTED, QUESTION),
+        _spec("eadp", "EADP", PROJECTED, QUESTION, one_view=True),
         _spec("fastv", "FastV", DECODER_ATTENTION, QUESTION, least_decoder_layers=3),
         _spec("pyramiddrop", "PyramidDrop", DECODER_ATTENTION, QUESTION, least_decoder_layers=4),
         _spec("grip", "GRIP", TRAINING, FEATURES, QUESTION),

@@ -131,7 +131,7 @@ def _print_summary(bundle: Bundle) -> None:
     )
     for result in manifest.parity:
         parity.add_row(
-            f"{result.budget_tokens} of {manifest.model.vision.visual_tokens}",
+            f"{result.budget_tokens} of {result.visual_tokens or manifest.model.vision.visual_tokens}",
             f"{result.logits_max_difference:.1e}",
             f"{result.logits_mean_difference:.1e}",
             "" if result.logits_cosine is None else f"{result.logits_cosine:.4f}",

@@ -94,12 +94,14 @@ def _calibration(record: CalibrationRecord) -> dict[str, str]:
 
 def _facts(bundle: Bundle) -> dict[str, dict[str, str]]:
     manifest = bundle.manifest
-    vision, text = manifest.model.vision, manifest.model.text
+    vision, text, tiling = manifest.model.vision, manifest.model.text, manifest.image.tiling
+    per_tile = "" if tiling is None else f" per tile, in up to {tiling.max_tiles} tiles"
     return {
         "model": {
             "name": f"{manifest.model.name} ({manifest.model.architecture})",
             "vision": f"{vision.layers} layers, width {vision.width}, {vision.image_side_px} px in patches of "
-            f"{vision.patch_px} px: {vision.grid[0]} x {vision.grid[1]} = {vision.visual_tokens} visual tokens",
+            f"{vision.patch_px} px: {vision.grid[0]} x {vision.grid[1]} = {vision.visual_tokens} visual tokens"
+            f"{per_tile}",
             "text": f"{text.layers} layers, width {text.width}, {text.heads} heads ({text.kv_heads} for keys and "
             f"values), {text.vocab_size} words, {text.max_positions} positions",
         },

@@ -2,24 +2,81 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from grip_edge.catalog import CONFIG_NAME, EMBEDDED, find_model, parameter_count, read_json, trained_scorer
-from grip_edge.policy_catalog import CLS_ATTENTION, POLICY_SPECS, TRAINING, PolicySpec
+from grip_edge.hub import HUB_MODELS
+from grip_edge.policy_catalog import POLICY_SPECS, TRAINING
+from grip_edge.policy_fit import ModelTraits, fit
+from grip_edge.tiles import TilingSpec, max_visual_tokens
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.table import Column, Table
 
 # The scorer's card (``calibration.scorer_files``), read here without torch.
 _CARD_NAME = "scorer.json"
 _UNPRUNED = "unpruned"
 
-_CLIP = "clip_vision_model"
-# What transformers takes where LLaVA's config.json is silent.
-_VISION_DEFAULTS = {"image_size": 336, "patch_size": 14}
+# What transformers takes where a config.json is silent: tower, side and patch of an image, candidate resolutions. The
+# models of the catalog's hub names have these.
+_CLIP = {"model_type": "clip_vision_model", "image_size": 336, "patch_size": 14}
+_SIGLIP = {"model_type": "siglip_vision_model", "image_size": 384, "patch_size": 14}
+_DEFAULTS: dict[str, dict[str, Any]] = {
+    "llava": {"vision_config": _CLIP},
+    "llava_next": {
+        "vision_config": _CLIP,
+        "image_grid_pinpoints": [[336, 672], [672, 336], [672, 672], [1008, 336], [336, 1008]],
+    },
+    "llava_onevision": {
+        "vision_config": _SIGLIP,
+        "image_grid_pinpoints": [[384 * rows, 384 * columns] for rows in range(1, 7) for columns in range(1, 7)],
+        "vision_aspect_ratio": "anyres_max_9",
+    },
+}
+_FAMILY_NAMES = {"llava": "llava-1.5-*", "llava_next": "llava-1.6-*", "llava_onevision": "llava-onevision-*"}
+
+
+@dataclass(frozen=True)
+class _Model:
+    """``folder`` is None for what is still on the hub."""
+
+    config: dict[str, Any]
+    folder: Path | None = None
+
+    @property
+    def scorer(self) -> Path | None:
+        return None if self.folder is None else trained_scorer(self.folder)
+
+    @property
+    def vision(self) -> dict[str, Any]:
+        return {**_DEFAULTS[self.family].get("vision_config", {}), **self.config.get("vision_config", {})}
+
+    @property
+    def family(self) -> str:
+        found = str(self.config.get("model_type"))
+        return found if found in _DEFAULTS else "llava"
+
+    @property
+    def traits(self) -> ModelTraits:
+        has_cls = self.vision["model_type"] == _CLIP["model_type"] and self.config.get("vision_feature_layer", -2) != 0
+        layers = self.config.get("text_config", {}).get("num_hidden_layers")
+        method = None if self.scorer is None else read_json(self.scorer / _CARD_NAME).get("method")
+        return ModelTraits(has_cls, "image_grid_pinpoints" in _DEFAULTS[self.family], layers, method)
+
+    @property
+    def visual_tokens(self) -> str:
+        grid = self.vision["image_size"] // self.vision["patch_size"]
+        config = {**_DEFAULTS[self.family], **self.config}
+        if "image_grid_pinpoints" not in config:
+            return str(grid**2)
+        resolutions = tuple((height, width) for height, width in config["image_grid_pinpoints"])
+        tiles = str(config.get("vision_aspect_ratio", "")).removeprefix("anyres_max_")
+        shrink_above = int(tiles) if tiles.isdigit() else None
+        return f"up to {max_visual_tokens(TilingSpec(resolutions, self.vision['image_size'], grid, shrink_above))}"
 
 
 @click.command()
@@ -34,57 +91,55 @@ def models(folders: tuple[str, ...]) -> None:
     """
     from rich.console import Console
 
-    names = (*EMBEDDED, *folders)
-    configs = {name: read_json(find_model(name) / CONFIG_NAME) for name in names}
+    found = {name: find_model(name) for name in (*EMBEDDED, *folders)}
+    local = {name: _Model(read_json(folder / CONFIG_NAME), folder) for name, folder in found.items()}
+    families = {title: _Model({"model_type": family}) for family, title in _FAMILY_NAMES.items()}
     console = Console()
-    console.print(_models(configs))
-    console.print(_policies(configs))
-    click.echo("A local folder in Hugging Face format (LLaVA-1.5 architecture) works too:  --model FOLDER")
+    console.print(_models(local))
+    console.print(_policies({**local, **families}))
+    click.echo(
+        "Models of the hub are downloaded when they are exported. A local folder in Hugging Face format (LLaVA-1.5,"
+    )
+    click.echo(
+        "LLaVA-NeXT, LLaVA-OneVision; Llama, Mistral or Qwen2 inside) works everywhere a name does:  --model FOLDER"
+    )
 
 
-def _models(configs: dict[str, dict[str, Any]]) -> Table:
+def _models(local: dict[str, _Model]) -> Table:
     from rich.table import Table
 
-    table = Table("model", "visual tokens", "parameters", "scorer", "accuracy by budget")
-    for name, config in configs.items():
-        folder, vision = find_model(name), {**_VISION_DEFAULTS, **config.get("vision_config", {})}
-        scorer = trained_scorer(folder)
-        scores = accuracy_by_budget(scorer) if scorer else {}
+    table = Table(_name("model"), "visual tokens", "parameters", "scorer", "accuracy by budget")
+    for name, model in local.items():
+        scores = accuracy_by_budget(model.scorer) if model.scorer else {}
         table.add_row(
             name,
-            str((vision["image_size"] // vision["patch_size"]) ** 2),
-            f"{parameter_count(folder) / 1e6:.1f} M",
-            "yes" if scorer else "no",
+            model.visual_tokens,
+            f"{parameter_count(model.folder) / 1e6:.1f} M" if model.folder else "",
+            "yes" if model.scorer else "no",
             ", ".join(f"{budget}: {100 * share:.1f} %" for budget, share in scores.items()) or "not recorded",
         )
+    table.add_section()
+    for name, on_hub in HUB_MODELS.items():
+        table.add_row(name, _Model({"model_type": on_hub.family}).visual_tokens, "", "no", f"hub: {on_hub.id}")
     return table
 
 
-def _policies(configs: dict[str, dict[str, Any]]) -> Table:
+def _policies(models: dict[str, _Model]) -> Table:
     from rich.table import Table
 
-    table = Table("name", "policy", "reads", "export with", *configs)
+    table = Table(_name("name"), "policy", "reads", "export with", *models)
     for spec in POLICY_SPECS.values():
         option = "--policy" if spec.exportable else "--scorer FOLDER" if TRAINING in spec.reads else "only evaluated"
-        fits = [fit(spec, config, trained_scorer(find_model(name))) for name, config in configs.items()]
+        fits = [fit(spec, model.traits) for model in models.values()]
         reads = ", ".join(sorted(spec.reads - {TRAINING})) or "the budget alone"
         table.add_row(spec.name, spec.title, reads, option, *fits)
     return table
 
 
-def fit(spec: PolicySpec, config: dict[str, Any], scorer: Path | None) -> str:
-    """Can the policy select tokens of this model? ``yes``, or what stands against it."""
-    vision, text = config.get("vision_config", {}), config.get("text_config", {})
-    has_cls = vision.get("model_type", _CLIP) == _CLIP and config.get("vision_feature_layer", -2) != 0
-    if CLS_ATTENTION in spec.reads and not has_cls:
-        return "no: its vision tower has no CLS attention"
-    layers = text.get("num_hidden_layers")
-    if layers is not None and layers < spec.least_decoder_layers:
-        return f"no: {layers} decoder layers, needs {spec.least_decoder_layers}"
-    if TRAINING in spec.reads:
-        method = scorer and read_json(scorer / _CARD_NAME).get("method")
-        return "yes, comes with it" if method == spec.title else "to be trained"
-    return "yes"
+def _name(title: str) -> Column:
+    from rich.table import Column
+
+    return Column(title, no_wrap=True)
 
 
 def accuracy_by_budget(scorer: Path) -> dict[str, float]:

@@ -31,13 +31,15 @@ from grip_edge.export.checkpoint import Checkpoint, open_checkpoint
 from grip_edge.export.fill import write_weights
 from grip_edge.export.graph_runner import GraphRunner, whole_session
 from grip_edge.export.graphs import Graph, bundle_graphs
+from grip_edge.export.image_settings import freeze_image
 from grip_edge.export.journal import Journal
 from grip_edge.export.layout import Layout, lay_out, save_graph
 from grip_edge.export.options import ExportOptions
 from grip_edge.export.parity import check_parity
 from grip_edge.export.precision import session_config
 from grip_edge.export.progress import Meter, Progress, Report
-from grip_edge.export.prompt import freeze_image, freeze_prompt, load_processor
+from grip_edge.export.processor import load_processor
+from grip_edge.export.prompt import freeze_prompt
 from grip_edge.export.quiet import quiet_libraries
 from grip_edge.export.reference import Reference, make_request
 from grip_edge.export.selector import Selector, choose_selector
@@ -56,6 +58,7 @@ from grip_edge.manifest import (
     WeightFormats,
 )
 
+from grip_edge.tiles import max_visual_tokens
 __all__ = ["ExportOptions", "Progress", "Report", "export_bundle"]
 
 _VERSIONED = ("torch", "transformers", "onnx", "onnx-ir", "onnxruntime")
@@ -108,13 +111,15 @@ def export_bundle(options: ExportOptions, report: Report | None = None) -> Bundl
 
 def _plan(options: ExportOptions) -> _Plan:
     checkpoint = open_checkpoint(find_model(options.model))
-    budgets = BudgetRange.parse(options.budget_range, checkpoint.spec.vision.visual_tokens)
+    tiling = checkpoint.tiling
+    visual_tokens = checkpoint.spec.vision.visual_tokens if tiling is None else max_visual_tokens(tiling)
+    budgets = BudgetRange.parse(options.budget_range, visual_tokens)
     scorer = options.scorer or trained_scorer(checkpoint.folder)
     selector = choose_selector(options.policy, scorer, options.model, checkpoint)
     graphs = bundle_graphs(checkpoint, selector)
     for graph in graphs:
         check_weights(graph, checkpoint)
-    processor = load_processor(checkpoint.folder)
+    processor = load_processor(checkpoint.folder, checkpoint.config.model_type)
     prompt, image = freeze_prompt(checkpoint, processor), freeze_image(checkpoint, processor)
     target = options.found_target
     formats = target_formats(options.precision, target)
@@ -179,12 +184,13 @@ def _compare(plan: _Plan, folder: Path, tell: Report) -> tuple[tuple[ParityResul
     reference = (StreamedReference if streamed else Reference)(checkpoint, plan.selector, plan.prompt)
     open_session = StreamedSession if streamed else whole_session
     runner = GraphRunner(folder, checkpoint.spec.text, plan.prompt, session_config(plan.formats), open_session)
-    request = make_request(plan.processor, plan.prompt, folder / TOKENIZER_NAME)
+    request = make_request(plan.processor, plan.prompt, folder / TOKENIZER_NAME, checkpoint.tiling)
+    budgets = plan.budgets if request.plan is None else plan.budgets.for_image(request.plan.visual_tokens)
 
     def say(what: str, share: float) -> None:
         tell(Progress(f"Comparing {what}", _WRITTEN + (_COMPARED - _WRITTEN) * share))
 
-    results = check_parity(runner, reference, request, plan.budgets, plan.formats, say)
+    results = check_parity(runner, reference, request, budgets, plan.formats, say)
     return results, "streamed" if streamed else "whole"
 
 

@@ -49,9 +49,12 @@ class GraphRunner:
         return dict(zip(("features", "cls_attention"), outputs, strict=False))
 
     def answer(self, request: Request, vision: dict[str, Array], kept: int, new_tokens: int) -> Answer:
-        question_embeds = self._embed(request.question_ids.numpy())
+        question_embeds, plan = self._embed(request.question_ids.numpy()), request.plan
+        tiles: dict[str, Array] = (
+            {} if plan is None else {"sources": plan.sources, "weights": plan.weights, "order": plan.order}
+        )
         kept_embeds, kept_indices, scores = self._run(
-            "select.onnx", **vision, question_embeds=question_embeds, budget=np.array([kept])
+            "select.onnx", **vision, **tiles, question_embeds=question_embeds, budget=np.array([kept])
         )
         ids = request.prompt_ids.numpy()
         place = int(np.flatnonzero(ids[0] == self._prompt.image_token_id)[0])

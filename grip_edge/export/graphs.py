@@ -13,13 +13,15 @@ import torch
 from torch import Tensor, nn
 
 from grip_edge.export.checkpoint import Checkpoint
-from grip_edge.export.networks.clip import ClipTower
+from grip_edge.export.networks.clip import ClipConfig, ClipTower
 from grip_edge.export.networks.llama import LlamaDecoder, TokenEmbedding, rotary_tables
 from grip_edge.export.networks.projector import Projector
+from grip_edge.export.networks.siglip import SiglipConfig, SiglipTower
 from grip_edge.export.selector import Selector
 
 # Sizes of the example inputs along dynamic axes. They differ, so that no two axes are taken for one.
 _TEXT, _SEQUENCE, _CAPACITY = 5, 7, 11
+_TILES, _MIXED, _MADE, _TOKENS = 3, 4, 13, 17
 
 _EMBEDDING = "language_model.embed_tokens.weight"
 
@@ -49,15 +51,25 @@ def bundle_graphs(checkpoint: Checkpoint, selector: Selector) -> tuple[Graph, ..
 
 
 def vision_graph(checkpoint: Checkpoint, with_cls_attention: bool = False) -> Graph:
-    side_px = checkpoint.vision.image_side_px
+    side_px, tiled = checkpoint.vision.image_side_px, checkpoint.tiling is not None
+    pixels = (_TILES if tiled else 1, 3, side_px, side_px)
     return Graph(
         file_name="vision.onnx",
-        make=lambda: (ClipTower(checkpoint.vision, with_cls_attention), (torch.zeros(1, 3, side_px, side_px),)),
+        make=lambda: (_tower(checkpoint, with_cls_attention), (torch.zeros(pixels),)),
         source=lambda name: f"vision_tower.{name}",
         input_names=("pixels",),
         output_names=("features", "cls_attention") if with_cls_attention else ("features",),
-        dynamic_shapes=({},),
+        dynamic_shapes=({0: "A"} if tiled else {},),
     )
+
+
+def _tower(checkpoint: Checkpoint, with_cls_attention: bool) -> nn.Module:
+    match checkpoint.vision:
+        case ClipConfig() as config:
+            return ClipTower(config, with_cls_attention)
+        case SiglipConfig() as config if not with_cls_attention:
+            return SiglipTower(config)
+    raise ValueError(f"no tower of {checkpoint.vision}, CLS attention: {with_cls_attention}")
 
 
 def embed_graph(checkpoint: Checkpoint) -> Graph:
@@ -74,29 +86,51 @@ def embed_graph(checkpoint: Checkpoint) -> Graph:
 
 
 def select_graph(checkpoint: Checkpoint, selector: Selector) -> Graph:
-    vision_width, text_width = checkpoint.vision.width, checkpoint.text.width
-    scorer_weights = selector.weights()
+    weights = selector.weights()
+    inputs = _select_inputs(checkpoint, selector.reads_cls_attention)
 
     def make() -> tuple[nn.Module, tuple[Any, ...]]:
-        config, count = checkpoint.config, checkpoint.spec.vision.visual_tokens
-        projector = Projector(vision_width, text_width, config.projector_hidden_act, config.multimodal_projector_bias)
-        features, question = torch.zeros(1, count, vision_width), torch.zeros(1, _TEXT, text_width)
-        inputs = (features, question, torch.ones(1, dtype=torch.int64))
-        return selector.network(projector), (*inputs, torch.zeros(1, count)) if selector.reads_cls_attention else inputs
+        config = checkpoint.config
+        widths = checkpoint.vision.width, checkpoint.text.width
+        projector = Projector(*widths, config.projector_hidden_act, config.multimodal_projector_bias)
+        return selector.network(projector), tuple(make_input() for make_input, _ in inputs.values())
 
     def source(name: str) -> str | Tensor:
         owner, _, rest = name.partition(".")
-        return scorer_weights[rest] if owner == "scorer" else f"multi_modal_projector.{rest}"
+        if owner == "scorer":
+            return weights[rest]
+        return f"multi_modal_projector.{rest}" if owner == "projector" else name
 
-    cls_attention = ("cls_attention",) if selector.reads_cls_attention else ()
     return Graph(
         file_name="select.onnx",
         make=make,
         source=source,
-        input_names=("features", "question_embeds", "budget", *cls_attention),
+        input_names=tuple(inputs),
         output_names=("kept_embeds", "kept_indices", "scores"),
-        dynamic_shapes=({}, {1: "T"}, {}, *({} for _ in cls_attention)),
+        dynamic_shapes=tuple(dynamic for _, dynamic in inputs.values()),
     )
+
+
+def _select_inputs(
+    checkpoint: Checkpoint, with_cls_attention: bool
+) -> dict[str, tuple[Callable[[], Tensor], dict[int, str]]]:
+    """Name -> what makes an example, and the dynamic axes."""
+    patches, vision_width, text_width = checkpoint.vision.grid**2, checkpoint.vision.width, checkpoint.text.width
+    tiled = checkpoint.tiling is not None
+    tiles, over_tiles = (_TILES, {0: "A"}) if tiled else (1, {})
+    inputs: dict[str, tuple[Callable[[], Tensor], dict[int, str]]] = {
+        "features": (lambda: torch.zeros(tiles, patches, vision_width), over_tiles),
+        "question_embeds": (lambda: torch.zeros(1, _TEXT, text_width), {1: "T"}),
+        "budget": (lambda: torch.ones(1, dtype=torch.int64), {}),
+    }
+    if tiled:
+        made = (_MADE, _MIXED)
+        inputs["sources"] = (lambda: torch.zeros(made, dtype=torch.int64), {0: "L", 1: "M"})
+        inputs["weights"] = (lambda: torch.zeros(made), {0: "L", 1: "M"})
+        inputs["order"] = (lambda: torch.zeros(_TOKENS, dtype=torch.int64), {0: "N"})
+    if with_cls_attention:
+        inputs["cls_attention"] = (lambda: torch.zeros(tiles, patches), over_tiles)
+    return inputs
 
 
 def decoder_graph(checkpoint: Checkpoint) -> Graph:

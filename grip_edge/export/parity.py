@@ -47,7 +47,10 @@ def check_parity(
     formats: WeightFormats,
     say: Say = lambda what, share: None,
 ) -> tuple[ParityResult, ...]:
-    """Results at the smallest, the largest and the full budget; ParityError names the first difference."""
+    """Results at the smallest, the largest and the full budget; ParityError names the first difference.
+
+    ``budgets`` are those of the request's image.
+    """
     say("vision features", 0.0)
     least_of_vision, least_of_all = LEAST_COSINE.get(formats.vision), _least_cosine(formats)
     vision = runner.encode(request)
@@ -62,7 +65,8 @@ def check_parity(
         new_tokens = reference.new_tokens(smallest_budget=kept == budgets.min_tokens)
         answer = runner.answer(request, vision, kept, new_tokens)
         graph = None if answer.scores is None else GraphChoice(vision, answer.scores)
-        results.append(_compare(kept, answer, reference.answer(request, kept, new_tokens, graph), least_of_all))
+        wanted = reference.answer(request, kept, new_tokens, graph)
+        results.append(_compare(kept, budgets.visual_tokens, answer, wanted, least_of_all))
     return tuple(results)
 
 
@@ -72,7 +76,9 @@ def _least_cosine(formats: WeightFormats) -> float | None:
     return next((cosine for scheme, cosine in LEAST_COSINE.items() if scheme in used), None)
 
 
-def _compare(kept: int, found: Answer, expected: Answer, least_cosine: float | None) -> ParityResult:
+def _compare(
+    kept: int, visual_tokens: int, found: Answer, expected: Answer, least_cosine: float | None
+) -> ParityResult:
     at = f"at {kept} visual tokens"
     common = set(found.kept_indices) & set(expected.kept_indices)
     kept_sets_equal = found.kept_indices == expected.kept_indices
@@ -94,6 +100,7 @@ def _compare(kept: int, found: Answer, expected: Answer, least_cosine: float | N
         tokens_agreeing=_agreeing(found.tokens, expected.tokens),
         tokens_compared=len(expected.tokens),
         kept_overlap=len(common) / kept,
+        visual_tokens=visual_tokens,
     )
 
 

@@ -1,4 +1,4 @@
-"""What surrounds the networks: prompt template, stop tokens, image preprocessing; frozen at export.
+"""What surrounds the question: prompt template and stop tokens, frozen at export.
 
 The processor's chat template is rendered once by transformers with a stand-in for the question. The device needs
 neither transformers nor a template engine.
@@ -6,30 +6,16 @@ neither transformers nor a template engine.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-from PIL import Image
-from transformers import AutoProcessor, GenerationConfig
+from transformers import GenerationConfig
 
-from grip_edge.bundle import TOKENIZER_NAME
 from grip_edge.errors import UserError
 from grip_edge.export.checkpoint import Checkpoint
-from grip_edge.manifest import ImageSpec, PromptSpec
+from grip_edge.manifest import PromptSpec
 
 QUESTION_FIELD = "{question}"
 _STAND_IN = "GRIPEDGEQUESTION"
-
-
-def load_processor(folder: Path) -> Any:
-    """transformers' processor of the checkpoint (tokenizer, image preprocessing, chat template)."""
-    if not (folder / TOKENIZER_NAME).is_file():
-        raise UserError(f"'{folder}' holds no {TOKENIZER_NAME}; copy the checkpoint's tokenizer files there.")
-    try:
-        return AutoProcessor.from_pretrained(folder, local_files_only=True)
-    except Exception as error:  # transformers raises many kinds for one cause: the folder's files
-        reason = " ".join(str(error).split())
-        raise UserError(f"The processor in '{folder}' cannot be loaded ({reason}); copy its files again.") from None
 
 
 def freeze_prompt(checkpoint: Checkpoint, processor: Any) -> PromptSpec:
@@ -50,41 +36,18 @@ def freeze_prompt(checkpoint: Checkpoint, processor: Any) -> PromptSpec:
             "the files are of different models."
         )
     return PromptSpec(
-        template=template.replace(_STAND_IN, QUESTION_FIELD),
+        template=_without_bos(template, processor.tokenizer).replace(_STAND_IN, QUESTION_FIELD),
         image_token=image_token,
         image_token_id=image_token_id,
         stop_token_ids=_stop_token_ids(checkpoint),
     )
 
 
-def freeze_image(checkpoint: Checkpoint, processor: Any) -> ImageSpec:
-    """The image processor's settings; an error where they are not CLIP's resize, centre crop and normalisation."""
-    settings = processor.image_processor
-    crop = settings.crop_size
-    side_px = checkpoint.vision.image_side_px
-    if not (settings.do_resize and settings.do_center_crop and settings.do_rescale and settings.do_normalize):
-        raise UserError("The image processor skips a step; expected resize, centre crop, rescale and normalise.")
-    if settings.size.get("shortest_edge") is None:
-        raise UserError(f"The image processor resizes to {dict(settings.size)}; expected a shortest_edge.")
-    if (crop["height"], crop["width"]) != (side_px, side_px):
-        found = f"{crop['height']}x{crop['width']}"
-        raise UserError(f"The image processor crops to {found} px; the vision tower reads {side_px}x{side_px} px.")
-    if settings.size["shortest_edge"] < side_px:
-        raise UserError(f"The image processor resizes to {settings.size['shortest_edge']} px, below its crop.")
-    if abs(settings.rescale_factor * 255 - 1) > 1e-6:
-        raise UserError(f"The image processor's rescale_factor is {settings.rescale_factor}; expected 1/255.")
-    return ImageSpec(
-        resize_px=int(settings.size["shortest_edge"]),
-        crop_px=side_px,
-        resample=Image.Resampling(settings.resample).name.lower(),
-        mean=_three(settings.image_mean),
-        std=_three(settings.image_std),
-    )
-
-
-def _three(values: Any) -> tuple[float, float, float]:
-    red, green, blue = (float(value) for value in values)
-    return red, green, blue
+def _without_bos(template: str, tokenizer: Any) -> str:
+    """A beginning-of-sequence token that template and tokenizer would both give stands there once."""
+    bos: str | None = tokenizer.bos_token
+    doubled = bos and template.startswith(bos) and tokenizer.encode(template)[:2] == [tokenizer.bos_token_id] * 2
+    return template[len(bos) :] if bos and doubled else template
 
 
 def _stop_token_ids(checkpoint: Checkpoint) -> tuple[int, ...]:

@@ -1,7 +1,8 @@
 """The reference that exported graphs must equal: transformers' own model on the same checkpoint, in fp32.
 
 At N tokens it is transformers' plain ``generate`` on the processor's output. Pruned, it is transformers' vision
-features, the scorer in PyTorch, transformers' projector on the kept ones, and its language model.
+features, the selector in PyTorch, transformers' projection (and packing of tiles), of which the kept tokens are taken,
+and its language model.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from tokenizers import Tokenizer
 from torch import Tensor
-from transformers import GenerationConfig, LlavaForConditionalGeneration
+from transformers import GenerationConfig
 
 from grip_edge.calibration.selection import gather_tokens
 from grip_edge.errors import ParityError
@@ -24,6 +25,7 @@ from grip_edge.export.checkpoint import Checkpoint
 from grip_edge.export.prompt import QUESTION_FIELD
 from grip_edge.export.selector import PolicySelector, Seen, Selector
 from grip_edge.manifest import PromptSpec
+from grip_edge.tiles import Size, TilePlan, TilingSpec, plan_tiles
 
 QUESTION = "What color is the large circle?"
 NEW_TOKENS = 8
@@ -36,10 +38,13 @@ class Request:
     processed: dict[str, Tensor]
     prompt_ids: Tensor
     question_ids: Tensor
+    plan: TilePlan | None = None
 
     @property
     def pixels(self) -> Tensor:
-        return self.processed["pixel_values"].float()
+        """[1,3,H,W], or [A,3,H,W] of A tiles."""
+        pixels = self.processed["pixel_values"].float()
+        return pixels[0] if pixels.ndim == 5 else pixels
 
 
 @dataclass(frozen=True)
@@ -62,23 +67,33 @@ class GraphChoice:
     scores: NDArray[np.float32]
 
 
-def make_request(processor: Any, prompt: PromptSpec, tokenizer_file: Path) -> Request:
-    """Tokens come from ``tokenizer.json`` alone, as on the device; ParityError if transformers' differ."""
+def make_request(
+    processor: Any,
+    prompt: PromptSpec,
+    tokenizer_file: Path,
+    tiling: TilingSpec | None = None,
+    size_px: Size = (240, 320),
+) -> Request:
+    """Tokens come from ``tokenizer.json`` alone, as on the device; ParityError if transformers' differ.
+
+    ``size_px`` is height and width of the picture.
+    """
     tokenizer = Tokenizer.from_file(str(tokenizer_file))
     text = prompt.template.replace(QUESTION_FIELD, QUESTION)
     ids, expected = tokenizer.encode(text).ids, processor.tokenizer.encode(text)
     if ids != expected:
         raise ParityError(f"tokenizer.json encodes the prompt as {ids}, transformers as {expected}.")
     return Request(
-        processed=dict(processor(images=synthetic_image(), text=text, return_tensors="pt")),
+        processed=dict(processor(images=synthetic_image(size_px), text=text, return_tensors="pt")),
         prompt_ids=torch.tensor([ids]),
         question_ids=torch.tensor([tokenizer.encode(QUESTION, add_special_tokens=False).ids]),
+        plan=None if tiling is None else plan_tiles(size_px, tiling),
     )
 
 
-def synthetic_image() -> Image.Image:
-    """Colour gradients with a few shapes, wider than high, so that resize and crop both act."""
-    height, width = 240, 320
+def synthetic_image(size_px: Size) -> Image.Image:
+    """Colour gradients with a few shapes; wider than high, resize and crop both act."""
+    height, width = size_px
     rows, columns = np.mgrid[0:height, 0:width]
     gradients = np.stack([255 * columns / width, 255 * rows / height, 128 + 60 * np.sin(columns / 9)], axis=-1)
     image = Image.fromarray(gradients.astype(np.uint8))
@@ -93,7 +108,7 @@ class Reference:
     """Holds the whole model in memory: the check costs what transformers costs."""
 
     def __init__(self, checkpoint: Checkpoint, selector: Selector, prompt: PromptSpec) -> None:
-        self._model = LlavaForConditionalGeneration.from_pretrained(
+        self._model = checkpoint.model_class.from_pretrained(
             checkpoint.folder, dtype=torch.float32, local_files_only=True
         ).eval()
         self._model.generation_config = GenerationConfig(
@@ -112,11 +127,11 @@ class Reference:
         return NEW_TOKENS
 
     def features(self, request: Request) -> Tensor:
-        """The features that the projector gets: [1,N,Dv]."""
+        """The features that the projector gets: [A,P,Dv]."""
         return vision_features(self._model, request)
 
     def cls_attention(self, request: Request) -> Tensor:
-        """The attention of CLS in the layer that gives the features, mean over heads: [1,N]."""
+        """The attention of CLS in the layer that gives the features, mean over heads: [A,P]."""
         return vision_cls_attention(self._model, request)
 
     @torch.no_grad()
@@ -125,13 +140,13 @@ class Reference:
     ) -> Answer:
         """``graph`` is needed for policies, which are compared on what the graph saw."""
         features = self.features(request)
-        if kept == features.shape[1]:
+        if kept == visual_tokens(request, features):
             output = self._model.generate(**request.processed, max_new_tokens=new_tokens)
             first_new = request.processed["input_ids"].shape[1]
             return self._answer(output, output.sequences[0, first_new:], range(kept))
         embed = self._model.get_input_embeddings()
         indices = choose(self._model, self._selector, request, features, kept, graph)
-        projected = self._model.model.multi_modal_projector(gather_tokens(features, indices))
+        projected = gather_tokens(visual_embeds(self._model, request, features), indices)
         place = int((request.prompt_ids[0] == self._image_token_id).nonzero()[0])
         before, after = request.prompt_ids[:, :place], request.prompt_ids[:, place + 1 :]
         embeds = torch.cat([embed(before), projected, embed(after)], dim=1)
@@ -144,12 +159,17 @@ class Reference:
         return Answer(output.logits[0][0].float().numpy(), tuple(tokens.tolist()), tuple(kept_indices))
 
 
+def visual_tokens(request: Request, features: Tensor) -> int:
+    """N of this image."""
+    return features.shape[1] if request.plan is None else request.plan.visual_tokens
+
+
 @torch.no_grad()
 def vision_features(model: Any, request: Request) -> Tensor:
-    """Of transformers' model: the selected layer's hidden state, without the CLS token."""
+    """Of transformers' model: the selected layer's hidden state, without the CLS token where there is one."""
     states = model.model.vision_tower(request.pixels, output_hidden_states=True).hidden_states
-    features: Tensor = states[model.config.vision_feature_layer][:, 1:]
-    return features
+    features: Tensor = states[model.config.vision_feature_layer]
+    return features[:, 1:] if model.config.vision_feature_select_strategy == "default" else features
 
 
 @torch.no_grad()
@@ -165,6 +185,21 @@ def vision_cls_attention(model: Any, request: Request) -> Tensor:
 
 
 @torch.no_grad()
+def visual_embeds(model: Any, request: Request, features: Tensor) -> Tensor:
+    """features [A,P,Dv] -> [1,N,D]: all visual tokens as the language model of transformers would get them."""
+    projected: Tensor = model.model.multi_modal_projector(features)
+    if request.plan is None:
+        return projected
+    options = {"image_sizes": request.processed["image_sizes"], "image_newline": model.model.image_newline}
+    if hasattr(model.config, "vision_aspect_ratio"):
+        options["vision_aspect_ratio"] = model.config.vision_aspect_ratio
+    else:
+        options["vision_feature_select_strategy"] = model.config.vision_feature_select_strategy
+    packed: Tensor = model.model.pack_image_features([projected], **options)[0][0]
+    return packed[None]
+
+
+@torch.no_grad()
 def choose(
     model: Any, selector: Selector, request: Request, features: Tensor, kept: int, graph: GraphChoice | None
 ) -> Tensor:
@@ -175,6 +210,16 @@ def choose(
     if graph is None:
         raise ValueError("a policy is compared on what the graph saw, which is not given")
     seen = {name: torch.from_numpy(array) for name, array in graph.vision.items()}
-    visual = model.model.multi_modal_projector(seen["features"])
-    attention, scores = seen.get("cls_attention"), torch.from_numpy(graph.scores)
-    return selector.kept(Seen(seen["features"], visual, question_embeds, attention, scores), kept)
+    visual = visual_embeds(model, request, seen["features"])
+    of_tower, attention, scores = seen["features"], seen.get("cls_attention"), torch.from_numpy(graph.scores)
+    if request.plan is not None:
+        visual = visual[:, request.plan.order < len(request.plan.sources)]
+        of_tower = _of_tokens(request.plan, of_tower)
+        attention = None if attention is None else _of_tokens(request.plan, attention[..., None])[..., 0]
+    return selector.kept(Seen(of_tower, visual, question_embeds, attention, scores, request.plan), kept)
+
+
+def _of_tokens(plan: TilePlan, of_patches: Tensor) -> Tensor:
+    """[A,P,X] -> [1,L,X]."""
+    parts = of_patches.flatten(0, 1)[torch.from_numpy(plan.sources)]
+    return (parts * torch.from_numpy(plan.weights)[..., None]).sum(dim=1)[None]

@@ -23,10 +23,14 @@ from grip_edge.calibration.scorer_interface import Scorer
 from grip_edge.calibration.selection import keep_best
 from grip_edge.errors import UserError
 from grip_edge.export.checkpoint import Checkpoint
+from grip_edge.export.networks.clip import ClipConfig
 from grip_edge.export.networks.projector import Projector
 from grip_edge.export.networks.select import Select, SelectByPolicy
+from grip_edge.export.networks.tiled_select import SelectFromTiles, shared_among_tiles
 from grip_edge.manifest import ScorerRecord
 from grip_edge.policy_catalog import CLS_ATTENTION, PolicySpec, exportable_policy
+from grip_edge.policy_fit import ModelTraits, obstacle
+from grip_edge.tiles import TilePlan
 
 # A greedy order is right if no pick missed more than this share of the first pick's gain: what rounding can swap.
 _NEAR_TIE = 1e-5
@@ -36,7 +40,7 @@ _NEAR_TIE = 1e-5
 class Seen:
     """What a selector judges for one request: ``features`` [1,N,Dv], ``visual`` the same behind the projector [1,N,D],
     ``question_embeds`` [1,T,D], ``cls_attention`` [1,N] for policies that read it; ``scores`` [1,N] are what the
-    graph made of it.
+    graph made of it. Of an image in tiles, all but the scores are of the L tokens that are no newlines.
     """
 
     features: Tensor
@@ -44,6 +48,7 @@ class Seen:
     question_embeds: Tensor
     cls_attention: Tensor | None
     scores: Tensor | None
+    plan: TilePlan | None = None
 
 
 class Selector(ABC):
@@ -89,8 +94,10 @@ class ScorerSelector(Selector):
 
 
 class PolicySelector(Selector):
-    def __init__(self, spec: PolicySpec, grid: tuple[int, int]) -> None:
-        self.policy, self.spec, self.grid = POLICIES[spec.name](), spec, grid
+    """``tiled``: images are cut into tiles, and every request comes with the plan of its image."""
+
+    def __init__(self, spec: PolicySpec, grid: tuple[int, int], tiled: bool = False) -> None:
+        self.policy, self.spec, self.grid, self.tiled = POLICIES[spec.name](), spec, grid, tiled
         self.reads_cls_attention = CLS_ATTENTION in spec.reads
 
     @property
@@ -98,14 +105,11 @@ class PolicySelector(Selector):
         return ScorerRecord(self.spec.name, 0, {}, is_policy=True, reads_cls_attention=self.reads_cls_attention)
 
     def network(self, projector: Projector) -> nn.Module:
-        return SelectByPolicy(self.policy, self.spec, self.grid, projector)
+        network = SelectFromTiles if self.tiled else SelectByPolicy
+        return network(self.policy, self.spec, self.grid, projector)
 
     def kept(self, seen: Seen, kept: int) -> Tensor:
-        """As the policy chooses in PyTorch.
-
-        Greedy choices swap tokens of equal gain by rounding, and take another way from there. So an order that is
-        greedy up to rounding counts as the reference's own.
-        """
+        """As the policy chooses in PyTorch."""
         evidence = Evidence(
             features=seen.features,
             visual=seen.visual,
@@ -114,20 +118,41 @@ class PolicySelector(Selector):
             question_mask=torch.ones(seen.question_embeds.shape[:2], dtype=torch.bool),
             grid=self.grid,
         )
-        if seen.scores is None or not isinstance(self.policy, SetPolicy):
-            return self.policy.select(evidence, kept)
-        greedy = self.policy.shortfall(evidence, kept, seen.scores) <= _NEAR_TIE
-        return keep_best(seen.scores, kept) if greedy else self.policy.select(evidence, kept)
+        if seen.plan is None:
+            return keep_best(self._scores(evidence, seen.scores, kept), kept)
+        made, order = len(seen.plan.sources), torch.from_numpy(seen.plan.order)
+        of_graph = None if seen.scores is None else seen.scores[:, order < made]
+        scores = self._scores(evidence, of_graph, min(kept, made))
+        if self.reads_cls_attention:
+            patches = self.grid[0] * self.grid[1]
+            scores = shared_among_tiles(scores, torch.from_numpy(seen.plan.sources[:, 0]) // patches)
+        newline = torch.full((1, 1), -torch.inf)
+        return keep_best(torch.cat([scores, newline], dim=1)[:, order], kept)
+
+    def _scores(self, evidence: Evidence, of_graph: Tensor | None, kept: int) -> Tensor:
+        """Greedy choices swap tokens of equal gain by rounding, and take another way from there. So an order that is
+        greedy up to rounding counts as the reference's own.
+        """
+        greedy = self.policy if isinstance(self.policy, SetPolicy) else None
+        if greedy and of_graph is not None and greedy.shortfall(evidence, kept, of_graph) <= _NEAR_TIE:
+            return of_graph
+        return self.policy.scores(evidence, torch.tensor([kept]))
 
 
 def choose_selector(policy: str | None, scorer: Path | None, model: str, checkpoint: Checkpoint) -> Selector:
     """``scorer`` is the one given or the model's own; UserError if there is neither, or it is another model's."""
-    spec = checkpoint.spec
+    spec, traits = checkpoint.spec, model_traits(checkpoint)
     if policy is not None:
-        selector = PolicySelector(exportable_policy(policy), spec.vision.grid)
-        if selector.reads_cls_attention and spec.vision.layers == 0:
-            raise UserError(f"--policy {policy} reads the attention of a vision layer; '{model}' uses none of them.")
-        return selector
+        chosen = exportable_policy(policy)
+        reason = obstacle(chosen, traits)
+        if reason is not None:
+            raise UserError(f"--policy {policy} does not fit '{model}': {reason}; see 'grip-edge models' for others.")
+        return PolicySelector(chosen, spec.vision.grid, traits.tiled)
+    if traits.tiled:
+        raise UserError(
+            f"'{model}' cuts images into tiles, for which there are no trained scorers; choose a policy with --policy "
+            "(see 'grip-edge models')."
+        )
     if scorer is None:
         raise UserError(
             f"No trained scorer comes with '{model}': give the folder of one that was trained on it with --scorer, "
@@ -146,3 +171,8 @@ def choose_selector(policy: str | None, scorer: Path | None, model: str, checkpo
                 "give the scorer that was trained on this model."
             )
     return ScorerSelector(loaded, card)
+
+
+def model_traits(checkpoint: Checkpoint) -> ModelTraits:
+    has_cls = isinstance(checkpoint.vision, ClipConfig) and checkpoint.vision.layers > 0
+    return ModelTraits(has_cls, checkpoint.tiling is not None, checkpoint.text.layers)

@@ -11,11 +11,19 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import LlavaForConditionalGeneration
 
 from grip_edge.calibration.selection import gather_tokens
 from grip_edge.export.checkpoint import Checkpoint, canonical_name
-from grip_edge.export.reference import Answer, GraphChoice, Request, choose, vision_cls_attention, vision_features
+from grip_edge.export.reference import (
+    Answer,
+    GraphChoice,
+    Request,
+    choose,
+    vision_cls_attention,
+    vision_features,
+    visual_embeds,
+    visual_tokens,
+)
 from grip_edge.export.selector import Selector
 from grip_edge.manifest import PromptSpec
 
@@ -46,10 +54,12 @@ class StreamedReference:
     @torch.no_grad()
     def answer(self, request: Request, kept: int, new_tokens: int, graph: GraphChoice | None = None) -> Answer:
         features = self.features(request)
-        indices = torch.arange(features.shape[1])[None]
-        if kept < features.shape[1]:
+        count = visual_tokens(request, features)
+        indices = torch.arange(count)[None]
+        if kept < count:
             indices = choose(self._model, self._selector, request, features, kept, graph)
-        embeds = self._prompt_embeds(request, gather_tokens(features, indices))
+        visual = visual_embeds(self._model, request, features)
+        embeds = self._prompt_embeds(request, gather_tokens(visual, indices))
         logits: list[Tensor] = []
         tokens: list[int] = []
         while True:
@@ -60,23 +70,24 @@ class StreamedReference:
                 return Answer(np.asarray(logits[0]), tuple(tokens), tuple(indices[0].tolist()))
             embeds = torch.cat([embeds, self._model.get_input_embeddings()(torch.tensor([tokens[-1:]]))], dim=1)
 
-    def _prompt_embeds(self, request: Request, kept_features: Tensor) -> Tensor:
-        """The prompt's embeddings with the projected features in the image's place."""
+    def _prompt_embeds(self, request: Request, kept_embeds: Tensor) -> Tensor:
+        """The prompt's embeddings with the kept visual tokens in the image's place."""
         embeds = self._model.get_input_embeddings()(request.prompt_ids)
         place = int((request.prompt_ids[0] == self._prompt.image_token_id).nonzero()[0])
-        projected = self._model.model.multi_modal_projector(kept_features)
-        return torch.cat([embeds[:, :place], projected, embeds[:, place + 1 :]], dim=1)
+        return torch.cat([embeds[:, :place], kept_embeds, embeds[:, place + 1 :]], dim=1)
 
 
 def streamed_model(checkpoint: Checkpoint) -> Any:
     """The model in fp32, its parameters without data outside the forward pass of their module."""
     with torch.device("meta"):
-        model: Any = LlavaForConditionalGeneration(checkpoint.config).eval()
+        model: Any = checkpoint.model_class(checkpoint.config).eval()
     for name, module in list(model.named_modules()):
         if module._buffers:  # computed from the configuration alone, but on the meta device without data
             model.set_submodule(name, type(module)(module.config).eval())
+    if checkpoint.tiling is not None:  # no module's own: nothing would load it
+        model.model.image_newline = nn.Parameter(checkpoint.load("image_newline"), False)
     for name, module in model.named_modules():
-        if module._parameters:
+        if module._parameters and module is not model.model:
             _stream(module, name, checkpoint)
     return model
 

@@ -18,9 +18,13 @@ from numpy.typing import NDArray
 
 from grip_edge.bundle import Bundle
 from grip_edge.errors import BundleError
+from grip_edge.tiles import TilePlan
 
 PROVIDER = "CPUExecutionProvider"
 BACKEND = "onnxruntime-cpu"
+
+# Tiles that go through the vision tower at once: more would take memory, not save time.
+_TILES_AT_ONCE = 4
 
 # A graph with fewer weights than this is done before a second thread is awake (docs/log.md, selection cost).
 _SMALL_BYTES = 2**20
@@ -28,12 +32,15 @@ _SMALL_BYTES = 2**20
 _VISION = (("pixels",), ("features",))
 _EMBED = (("token_ids",), ("embeds",))
 _CLS_ATTENTION = "cls_attention"  # of vision.onnx and into select.onnx, for the policies that read it
+_TILES = ("sources", "weights", "order")  # into select.onnx, of models that cut images into tiles
 _SELECT = (("features", "question_embeds", "budget"), ("kept_embeds", "kept_indices", "scores"))
 
 
 @dataclass(frozen=True)
 class ImageFeatures:
-    """What the vision graph gives: ``tokens`` [1,N,Dv], and ``cls_attention`` [1,N] if the bundle's policy reads it."""
+    """What the vision graph gives of A tiles (A is 1 where an image is one view) with P patches each: ``tokens``
+    [A,P,Dv], and ``cls_attention`` [A,P] if the bundle's policy reads it.
+    """
 
     tokens: NDArray[Any]
     cls_attention: NDArray[np.float32] | None = None
@@ -57,7 +64,8 @@ class Graphs:
         self._vision_outputs = (*_VISION[1], *cls_attention)
         self._vision = load_session(bundle.path("vision.onnx"), _VISION[0], self._vision_outputs, threads, config)
         self._embed = load_session(bundle.path("embed.onnx"), *_EMBED, 1, config)  # a look-up
-        select_inputs = (*_SELECT[0], *cls_attention)
+        tiles = () if bundle.manifest.image.tiling is None else _TILES
+        select_inputs = (*_SELECT[0], *tiles, *cls_attention)
         self._select = load_session(
             bundle.path("select.onnx"),
             select_inputs,
@@ -70,20 +78,32 @@ class Graphs:
         )
 
     def encode_image(self, pixels: NDArray[np.float32]) -> ImageFeatures:
-        """pixels [1,3,H,W] -> features of N tokens."""
-        return ImageFeatures(*self._vision.run(list(self._vision_outputs), {"pixels": pixels}))
+        """pixels [A,3,H,W] -> features of all patches."""
+        parts = [
+            self._vision.run(list(self._vision_outputs), {"pixels": pixels[start : start + _TILES_AT_ONCE]})
+            for start in range(0, len(pixels), _TILES_AT_ONCE)
+        ]
+        return ImageFeatures(*(np.concatenate(part) if len(part) > 1 else part[0] for part in zip(*parts, strict=True)))
 
     def embed(self, token_ids: tuple[int, ...]) -> NDArray[Any]:
         """T token ids -> embeds [1,T,D]."""
         return np.asarray(self._embed.run(["embeds"], {"token_ids": np.array([token_ids], np.int64)})[0])
 
-    def select(self, image: ImageFeatures, question_embeds: NDArray[Any], budget_tokens: int) -> Selection:
-        """question_embeds [1,T,D] -> the ``budget_tokens`` tokens that matter most."""
+    def select(
+        self,
+        image: ImageFeatures,
+        question_embeds: NDArray[Any],
+        budget_tokens: int,
+        plan: TilePlan | None = None,
+    ) -> Selection:
+        """question_embeds [1,T,D] -> the ``budget_tokens`` tokens that matter most. ``plan`` is that of tiles."""
         feeds = {
             "features": image.tokens,
             "question_embeds": question_embeds,
             "budget": np.array([budget_tokens], np.int64),
         }
+        if plan is not None:
+            feeds |= {"sources": plan.sources, "weights": plan.weights, "order": plan.order}
         if image.cls_attention is not None:
             feeds[_CLS_ATTENTION] = image.cls_attention
         kept_embeds, kept_indices, scores = self._select.run(list(_SELECT[1]), feeds)

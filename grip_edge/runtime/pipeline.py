@@ -22,7 +22,7 @@ from grip_edge.runtime.onnx_backend import Graphs, ImageFeatures
 from grip_edge.runtime.positions import RULES
 from grip_edge.runtime.preprocess import Preprocessor
 from grip_edge.runtime.prompt import PromptEncoder, load_tokenizer
-from grip_edge.runtime.request import Request, budget_use
+from grip_edge.runtime.request import Request
 from grip_edge.runtime.result import Result
 from grip_edge.runtime.sampling import Sampling
 from grip_edge.runtime.stream import Stream
@@ -81,15 +81,18 @@ class Pipeline:
     ) -> Stream:
         """The answer piece by piece. Options are checked at once; the work starts when the first piece is read.
 
-        ``budget`` is a ratio (float), a token count (int) or either as text. ``ignore_stop`` goes on to
-        ``max_new_tokens`` whatever the model says, for timing.
+        ``budget`` is a ratio (float), a token count (int) or either as text; where the number of visual tokens depends
+        on the image, a token count is checked when the image is read. ``ignore_stop`` goes on to ``max_new_tokens``
+        whatever the model says, for timing.
         """
-        used = budget_use(budget, self.manifest.budget_range)
+        wanted = Budget.of(budget)
+        if self.manifest.image.tiling is None or wanted.tokens is None:
+            self.manifest.budget_range.resolve(wanted)
         sampling = Sampling(temperature, top_p, seed)
-        return Stream(self, Request(image, question, used, max_new_tokens, sampling, ignore_stop))
+        return Stream(self, Request(image, question, wanted, max_new_tokens, sampling, ignore_stop))
 
     def encode_image(self, pixels: NDArray[np.float32]) -> tuple[ImageFeatures, bool]:
-        """pixels [1,3,H,W] -> features of N tokens, and whether they were known already."""
+        """pixels [A,3,H,W] -> features of all patches, and whether they were known already."""
         key = self._features.key(pixels)
         known = self._features.get(key)
         if known is not None:

@@ -1,10 +1,17 @@
-"""From an RGB image to the vision tower's input, bit for bit what transformers' CLIP processor (Pillow path) makes.
+"""From an RGB image to the vision tower's input, bit for bit what transformers' processors (Pillow path) make.
 
-Shortest edge resized with Pillow's filter, centre crop (black where the image is smaller), then
-``(x / 255 - mean) / std`` in float32. There are only 256 values per channel, so the arithmetic is done once per value.
+    one view    shortest edge resized with Pillow's filter, centre crop (black where the image is smaller): CLIP
+    stretched   the whole image resized to a square: SigLIP
+    tiles       a stretched view, then the image fitted into its best resolution on black and cut into squares:
+                LLaVA-NeXT and LLaVA-OneVision (``grip_edge.tiles``)
+
+Then ``(x / 255 - mean) / std`` in float32. There are only 256 values per channel, so the arithmetic is done once per
+value.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +20,7 @@ from PIL import Image
 from grip_edge.errors import BundleError
 from grip_edge.manifest import ImageSpec
 from grip_edge.runtime.image import check_pixels
+from grip_edge.tiles import TilePlan, TilingSpec, best_resolution, fitted_size, plan_tiles
 
 _FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,
@@ -35,19 +43,40 @@ class Preprocessor:
         self._value_of = (scaled[None] - mean) / std  # [3, 256]
 
     def __call__(self, image: Image.Image) -> NDArray[np.float32]:
-        """RGB image -> pixels [1,3,H,W]."""
-        levels = np.asarray(self.crop(image))  # [H,W,3]
-        planes = [self._value_of[channel][levels[:, :, channel]] for channel in range(3)]
-        return np.stack(planes)[None]
+        """RGB image -> pixels [A,3,H,W] of A tiles, or [1,3,H,W]."""
+        tiling = self.spec.tiling
+        views = [self.crop(image)] if tiling is None else [self.crop(image), *self._tiles(image, tiling)]
+        levels = np.stack([np.asarray(view) for view in views])  # [A,H,W,3]
+        planes = [self._value_of[channel][levels[..., channel]] for channel in range(3)]
+        return np.stack(planes, axis=1)
+
+    def plan(self, image: Image.Image) -> TilePlan | None:
+        """What the image's visual tokens are made of, where that depends on the image."""
+        return None if self.spec.tiling is None else plan_tiles((image.height, image.width), self.spec.tiling)
 
     def crop(self, image: Image.Image, scale: int = 1) -> Image.Image:
-        """What the model sees of the image, ``scale`` times as large in each direction."""
+        """What the model sees of the image in its one (or first) view, ``scale`` times as large in each direction."""
+        side = self.spec.crop_px * scale
+        if self.spec.stretch:
+            return image.resize((side, side), _FILTERS[self.spec.resample])
         resized_size = _shortest_edge_size(image.size, self.spec.resize_px * scale)
         check_pixels(*resized_size, f"The image, resized to {self.spec.resize_px * scale} px at its shortest edge,")
         resized = image.resize(resized_size, _FILTERS[self.spec.resample])
-        side = self.spec.crop_px * scale
         left, top = (resized.width - side) // 2, (resized.height - side) // 2
         return resized.crop((left, top, left + side, top + side))
+
+    def _tiles(self, image: Image.Image, tiling: TilingSpec) -> Iterator[Image.Image]:
+        """In raster order."""
+        size = (image.height, image.width)
+        frame_height, frame_width = frame = best_resolution(size, tiling.resolutions)
+        height, width = fitted_size(size, frame)
+        framed = Image.new("RGB", (frame_width, frame_height))
+        fitted = image.resize((width, height), _FILTERS[self.spec.resample])
+        framed.paste(fitted, ((frame_width - width) // 2, (frame_height - height) // 2))
+        side = tiling.tile_px
+        for top in range(0, frame_height, side):
+            for left in range(0, frame_width, side):
+                yield framed.crop((left, top, left + side, top + side))
 
 
 def _shortest_edge_size(size: tuple[int, int], shortest_px: int) -> tuple[int, int]:

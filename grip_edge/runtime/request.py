@@ -17,7 +17,7 @@ class Request:
 
     image: ImageSource
     question: str
-    budget: BudgetUse
+    budget: Budget
     max_new_tokens: int
     sampling: Sampling
     ignore_stop: bool

@@ -18,8 +18,8 @@ from grip_edge.runtime.image import open_image
 from grip_edge.runtime.onnx_backend import BACKEND, Selection
 from grip_edge.runtime.positions import prompt_positions
 from grip_edge.runtime.prompt import Prompt
-from grip_edge.runtime.request import Request
-from grip_edge.runtime.result import Result, Timings
+from grip_edge.runtime.request import Request, budget_use
+from grip_edge.runtime.result import BudgetUse, Result, Timings
 from grip_edge.runtime.sampling import Sampler
 from grip_edge.runtime.stage_clock import StageClock
 
@@ -50,13 +50,17 @@ class Stream:
     def _answer(self) -> Iterator[str]:
         pipeline, request, clock = self._pipeline, self._request, StageClock()
         prompt = pipeline.prompt_encoder.encode(request.question)
-        self._check_length(prompt)
-        pixels = pipeline.preprocess(open_image(request.image))
+        image = open_image(request.image)
+        plan = pipeline.preprocess.plan(image)
+        allowed = pipeline.manifest.budget_range
+        budget = budget_use(request.budget, allowed if plan is None else allowed.for_image(plan.visual_tokens))
+        self._check_length(prompt, budget)
+        pixels = pipeline.preprocess(image)
         clock.lap("preprocess")
         features, vision_cached = pipeline.encode_image(pixels)
         clock.lap("vision")
         question_embeds = pipeline.graphs.embed(prompt.question)
-        selection = pipeline.graphs.select(features, question_embeds, request.budget.kept_tokens)
+        selection = pipeline.graphs.select(features, question_embeds, budget.kept_tokens, plan)
         clock.lap("select")
 
         tokens: list[int] = []
@@ -64,7 +68,7 @@ class Stream:
         detokenizer = Detokenizer(pipeline.tokenizer)
         decode_steps = -1
         stops = () if request.ignore_stop else pipeline.manifest.prompt.stop_token_ids
-        for token in self._next_tokens(prompt, selection):
+        for token in self._next_tokens(prompt, selection, budget.visual_tokens):
             clock.lap("prefill" if decode_steps < 0 else "decode")
             decode_steps += 1
             if token in stops:
@@ -81,7 +85,7 @@ class Stream:
         self._result = Result(
             answer="".join(pieces),
             tokens=tuple(tokens),
-            budget=request.budget,
+            budget=budget,
             kept_indices=tuple(selection.kept_indices.tolist()),
             timings=timings,
             decode_tokens_per_sec=1000.0 * decode_steps / timings.decode_ms if decode_steps else None,
@@ -91,11 +95,10 @@ class Stream:
         if pieces[-1]:
             yield pieces[-1]
 
-    def _next_tokens(self, prompt: Prompt, selection: Selection) -> Iterator[int]:
+    def _next_tokens(self, prompt: Prompt, selection: Selection, visual_tokens: int) -> Iterator[int]:
         """Up to ``max_new_tokens`` token ids; the first one costs the prefill, each other one a decoder step."""
         pipeline, request = self._pipeline, self._request
-        kept = selection.kept_indices
-        rule, visual_tokens = pipeline.manifest.positions, request.budget.visual_tokens
+        kept, rule = selection.kept_indices, pipeline.manifest.positions
         positions = prompt_positions(len(prompt.before), kept, len(prompt.after), visual_tokens, rule)
         capacity = positions.shape[1] + request.max_new_tokens
         decoder = CachedDecoder(pipeline.graphs.decoder, pipeline.manifest.model.text, capacity)
@@ -112,9 +115,8 @@ class Stream:
         split = len(prompt.before)
         return np.concatenate([text[:, :split], selection.kept_embeds, text[:, split:]], axis=1)
 
-    def _check_length(self, prompt: Prompt) -> None:
+    def _check_length(self, prompt: Prompt, budget: BudgetUse) -> None:
         text_tokens = len(prompt.before) + len(prompt.after)
-        budget = self._request.budget
         visual = budget.kept_tokens if self._pipeline.manifest.positions == "reindexed" else budget.visual_tokens
         limit = self._pipeline.manifest.model.text.max_positions
         if text_tokens + visual + self._request.max_new_tokens > limit:

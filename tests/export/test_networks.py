@@ -12,6 +12,7 @@ from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
 from grip_edge.export.networks.clip import ClipConfig, ClipTower
 from grip_edge.export.networks.llama import LlamaConfig, LlamaDecoder
 from grip_edge.export.networks.projector import Projector
+from grip_edge.export.networks.rope import Rope
 from tests.export.comparing import assert_close
 from tests.toy_model import randomise
 
@@ -89,7 +90,19 @@ def test_decoder_prefill_and_steps_equal_one_full_forward(
     randomise(reference)
     decoder = LlamaDecoder(
         LlamaConfig(
-            width, layers, heads, kv_heads, head_dim, 2 * width + 1, 11, 64, 1e-3, 500.0, attention_bias, mlp_bias
+            width,
+            layers,
+            heads,
+            kv_heads,
+            head_dim,
+            2 * width + 1,
+            11,
+            64,
+            1e-3,
+            Rope(500.0),
+            attention_bias,
+            attention_bias,
+            mlp_bias,
         )
     )
     state = {name.removeprefix("model."): tensor for name, tensor in reference.state_dict().items()}

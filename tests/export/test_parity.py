@@ -18,7 +18,7 @@ from grip_edge.errors import ParityError
 from grip_edge.export.checkpoint import Checkpoint
 from grip_edge.export.graph_runner import GraphRunner, whole_session
 from grip_edge.export.parity import TOLERANCE, check_parity
-from grip_edge.export.prompt import load_processor
+from grip_edge.export.processor import load_processor
 from grip_edge.export.quiet import quiet_libraries
 from grip_edge.export.reference import NEW_TOKENS, Reference, Request, make_request
 from grip_edge.export.selector import Selector

@@ -31,11 +31,12 @@ from grip_edge.export.exporter import ExportOptions, export_bundle
 from grip_edge.export.graph_runner import GraphRunner, whole_session
 from grip_edge.export.graphs import Graph
 from grip_edge.export.parity import check_parity
-from grip_edge.export.prompt import load_processor
+from grip_edge.export.processor import load_processor
 from grip_edge.export.quiet import quiet_libraries
 from grip_edge.export.reference import GraphChoice, Reference, make_request, vision_cls_attention
 from grip_edge.export.selector import PolicySelector, Seen, choose_selector
 from grip_edge.export.streamed_reference import streamed_model
+from grip_edge.export.targets.table import Target
 from grip_edge.manifest import WeightFormats
 from grip_edge.policy_catalog import POLICY_SPECS
 from grip_edge.runtime import Pipeline
@@ -53,11 +54,11 @@ def bundles(toy_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> I
     traced: dict[str, ir.Model] = {}
     folder = tmp_path_factory.mktemp("policies")
 
-    def make_model(graph: Graph, checkpoint: Checkpoint, formats: WeightFormats) -> ir.Model:
+    def make_model(graph: Graph, checkpoint: Checkpoint, formats: WeightFormats, target: Target) -> ir.Model:
         if graph.file_name not in ("embed.onnx", "decoder.onnx"):
-            return tracing.make_model(graph, checkpoint, formats)
+            return tracing.make_model(graph, checkpoint, formats, target)
         if graph.file_name not in traced:
-            traced[graph.file_name] = tracing.make_model(graph, checkpoint, formats)
+            traced[graph.file_name] = tracing.make_model(graph, checkpoint, formats, target)
         return traced[graph.file_name].clone()
 
     def get(name: str) -> Bundle:
@@ -236,5 +237,5 @@ def test_a_policy_is_compared_on_what_the_graph_saw(
 def test_a_tower_without_layers_has_no_attention(checkpoint: Checkpoint) -> None:
     flat = dataclasses.replace(checkpoint, vision=dataclasses.replace(checkpoint.vision, layers=0))
     assert choose_selector("divprune", None, "toy", flat).record.name == "divprune"
-    with pytest.raises(UserError, match="--policy cls reads the attention of a vision layer; 'toy' uses none"):
+    with pytest.raises(UserError, match="--policy cls does not fit 'toy': its vision tower has no CLS attention"):
         choose_selector("cls", None, "toy", flat)

@@ -11,7 +11,9 @@ import pytest
 
 from grip_edge.errors import UserError
 from grip_edge.export.checkpoint import Checkpoint, open_checkpoint
-from grip_edge.export.prompt import freeze_image, freeze_prompt, load_processor
+from grip_edge.export.image_settings import freeze_image
+from grip_edge.export.processor import load_processor
+from grip_edge.export.prompt import freeze_prompt
 from tests.toy_model import CHAT_TEMPLATE, IMAGE_SIDE_PX
 
 

@@ -16,6 +16,11 @@ def open_bundles(folders: dict[str, Path], budgets: Sequence[str], visual_tokens
     """All of them serve the budgets, and cut an image into equally many tokens: ``visual_tokens``, if that is given."""
     opened = {name: open_bundle(folder) for name, folder in folders.items()}
     for bundle in opened.values():
+        if bundle.manifest.image.tiling is not None:
+            raise UserError(
+                f"'{bundle.folder}' cuts images into tiles, so each has its own number of visual tokens; evaluation "
+                "compares budgets of one number (LLaVA-1.5)."
+            )
         count = bundle.manifest.model.vision.visual_tokens
         visual_tokens = visual_tokens or count
         if count != visual_tokens:

@@ -1,5 +1,7 @@
 """The Llama decoder as one graph for prefill and decode, with a key-value cache of fixed capacity.
 
+Mistral and Qwen2 are the same network: what differs is which projections have a bias, and numbers.
+
 New keys and values go into the slots ``write_start`` .. ``write_start + S``; a query in slot p sees the slots up to p.
 That mask is made once and shared by all layers. Slots behind are masked, but must hold finite numbers.
 Positions (for the rotary embedding) are an input of their own: slots and positions may differ.
@@ -15,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from grip_edge.export.networks.ops import write_cache
+from grip_edge.export.networks.rope import Rope
 
 Cache = tuple[Tensor, Tensor]
 
@@ -29,6 +32,8 @@ class _Step(NamedTuple):
 
 @dataclass(frozen=True)
 class LlamaConfig:
+    """``output_bias`` is that of the attention's output projection."""
+
     width: int
     layers: int
     heads: int
@@ -38,8 +43,9 @@ class LlamaConfig:
     vocab_size: int
     max_positions: int
     norm_eps: float
-    rope_theta: float
-    attention_bias: bool
+    rope: Rope
+    qkv_bias: bool
+    output_bias: bool
     mlp_bias: bool
 
 
@@ -84,10 +90,7 @@ class LlamaDecoder(nn.Module):
 
 def rotary_tables(config: LlamaConfig) -> tuple[Tensor, Tensor]:
     """Cosine and sine per position, each [max_positions, head_dim / 2]."""
-    exponents = torch.arange(0, config.head_dim, 2, dtype=torch.float32) / config.head_dim
-    frequencies = 1.0 / config.rope_theta**exponents
-    angles = torch.outer(torch.arange(config.max_positions, dtype=torch.float32), frequencies)
-    return angles.cos(), angles.sin()
+    return config.rope.tables(config.head_dim, config.max_positions)
 
 
 class _Layer(nn.Module):
@@ -111,10 +114,10 @@ class _Attention(nn.Module):
         super().__init__()
         self.heads, self.kv_heads, self.head_dim = config.heads, config.kv_heads, config.head_dim
         query_width, cache_width = self.heads * self.head_dim, self.kv_heads * self.head_dim
-        self.q_proj = nn.Linear(config.width, query_width, bias=config.attention_bias)
-        self.k_proj = nn.Linear(config.width, cache_width, bias=config.attention_bias)
-        self.v_proj = nn.Linear(config.width, cache_width, bias=config.attention_bias)
-        self.o_proj = nn.Linear(query_width, config.width, bias=config.attention_bias)
+        self.q_proj = nn.Linear(config.width, query_width, bias=config.qkv_bias)
+        self.k_proj = nn.Linear(config.width, cache_width, bias=config.qkv_bias)
+        self.v_proj = nn.Linear(config.width, cache_width, bias=config.qkv_bias)
+        self.o_proj = nn.Linear(query_width, config.width, bias=config.output_bias)
 
     def forward(self, x: Tensor, step: _Step, cache: Cache) -> tuple[Tensor, Cache]:
         query = torch.onnx.ops.rotary_embedding(self._split(self.q_proj(x), self.heads), *step.rotary)
