@@ -37,8 +37,8 @@ from grip_edge.export.layout import Layout, lay_out, save_graph
 from grip_edge.export.options import ExportOptions
 from grip_edge.export.parity import check_parity
 from grip_edge.export.precision import session_config
-from grip_edge.export.progress import Meter, Progress, Report
 from grip_edge.export.processor import load_processor
+from grip_edge.export.progress import Meter, Progress, Report
 from grip_edge.export.prompt import freeze_prompt
 from grip_edge.export.quiet import quiet_libraries
 from grip_edge.export.reference import Reference, make_request
@@ -57,8 +57,8 @@ from grip_edge.manifest import (
     PromptSpec,
     WeightFormats,
 )
-
 from grip_edge.tiles import max_visual_tokens
+
 __all__ = ["ExportOptions", "Progress", "Report", "export_bundle"]
 
 _VERSIONED = ("torch", "transformers", "onnx", "onnx-ir", "onnxruntime")
