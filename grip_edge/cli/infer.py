@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 @click.option("--top-p", type=float, default=1.0, show_default=True, help="Draw from the likeliest tokens only.")
 @click.option("--seed", type=int, help="Make draws repeatable (with --temperature).")
 @click.option("--kept-image", type=click.Path(path_type=Path), help="Write a PNG that shows which patches were kept.")
+@click.option("--backend", help="One of: onnxruntime-cpu, -cuda, -tensorrt, -rtx, tensorrt.  [default: the best that runs here]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of the streamed answer.")
 def infer(
     image: str,
@@ -41,6 +42,7 @@ def infer(
     top_p: float,
     seed: int | None,
     kept_image: Path | None,
+    backend: str | None,
     as_json: bool,
 ) -> None:
     """Answer QUESTION about IMAGE with a pruned vision-language model.
@@ -54,7 +56,9 @@ def infer(
 
     if kept_image is not None:
         check_kept_path(kept_image)
-    pipeline = Pipeline.load(bundle)
+    pipeline = Pipeline.load(bundle, backend=backend)
+    if sys.stderr.isatty():
+        click.secho(f"{pipeline.graphs.backend}: {pipeline.backend_reason}", dim=True, err=True)
     stream = pipeline.stream(image, question, budget, max_new_tokens, temperature, top_p, seed)
     result = stream.result() if as_json else _print_pieces(stream)
     if kept_image is not None:

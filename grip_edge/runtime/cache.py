@@ -21,13 +21,17 @@ _DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 class KVCache:
     """``filled`` of ``capacity`` slots hold tokens; the others are zero, since NaN would survive the mask."""
 
-    def __init__(self, spec: TextSpec, capacity: int, element_type: str = "tensor(float)") -> None:
+    def __init__(
+        self, spec: TextSpec, capacity: int, element_type: str = "tensor(float)", device: str = "cpu"
+    ) -> None:
         shape = (1, spec.kv_heads, capacity, spec.head_dim)
         self.capacity = capacity
         self.filled = 0
         names = decoder_names(spec.layers)[0][3:]
-        self._arrays = {name: np.zeros(shape, _DTYPES[element_type]) for name in names}
-        self._buffers = {name: ort.OrtValue.ortvalue_from_numpy(array) for name, array in self._arrays.items()}
+        arrays = {name: np.zeros(shape, _DTYPES[element_type]) for name in names}
+        self._buffers = {name: ort.OrtValue.ortvalue_from_numpy(array, device) for name, array in arrays.items()}
+        self._arrays = arrays if device == "cpu" else {}  # which the buffers are made of, not copies
+        self.bytes = sum(array.nbytes for array in arrays.values())
 
     def bind_inputs(self, binding: ort.IOBinding) -> None:
         for name, buffer in self._buffers.items():
@@ -42,8 +46,4 @@ class KVCache:
 
     def array(self, name: str) -> NDArray[Any]:
         """The buffer of input ``name``, [1,G,C,d], as the decoder left it."""
-        return self._arrays[name]
-
-    @property
-    def bytes(self) -> int:
-        return sum(array.nbytes for array in self._arrays.values())
+        return self._arrays[name] if self._arrays else np.asarray(self._buffers[name].numpy())

@@ -15,9 +15,9 @@ from grip_edge.runtime.cache import KVCache
 class CachedDecoder:
     """Not shareable: one per request. ``capacity`` is the number of tokens that it will ever see."""
 
-    def __init__(self, session: ort.InferenceSession, spec: TextSpec, capacity: int) -> None:
+    def __init__(self, session: ort.InferenceSession, spec: TextSpec, capacity: int, device: str = "cpu") -> None:
         cache_type = next(node.type for node in session.get_inputs() if node.name == "cache_key_0")
-        self.cache = KVCache(spec, capacity, cache_type)
+        self.cache = KVCache(spec, capacity, cache_type, device)
         self._session = session
         self.binding = session.io_binding()
         self.binding.bind_output("logits")

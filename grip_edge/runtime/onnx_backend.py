@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -17,7 +18,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from grip_edge.bundle import Bundle
-from grip_edge.errors import BundleError
+from grip_edge.errors import BundleError, UserError
 from grip_edge.tiles import TilePlan
 
 PROVIDER = "CPUExecutionProvider"
@@ -58,22 +59,23 @@ class Selection:
 class Graphs:
     """The four sessions of one bundle. ``threads`` None leaves the number to ONNX Runtime."""
 
-    def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
+    def __init__(self, bundle: Bundle, threads: int | None = None, provider: str = PROVIDER) -> None:
         config = bundle.manifest.session_config
+        load = partial(load_session, provider=provider)
         cls_attention = (_CLS_ATTENTION,) if bundle.manifest.scorer.reads_cls_attention else ()
         self._vision_outputs = (*_VISION[1], *cls_attention)
-        self._vision = load_session(bundle.path("vision.onnx"), _VISION[0], self._vision_outputs, threads, config)
-        self._embed = load_session(bundle.path("embed.onnx"), *_EMBED, 1, config)  # a look-up
+        self._vision = load(bundle.path("vision.onnx"), _VISION[0], self._vision_outputs, threads, config)
+        self._embed = load(bundle.path("embed.onnx"), *_EMBED, 1, config)  # a look-up
         tiles = () if bundle.manifest.image.tiling is None else _TILES
         select_inputs = (*_SELECT[0], *tiles, *cls_attention)
-        self._select = load_session(
+        self._select = load(
             bundle.path("select.onnx"),
             select_inputs,
             _SELECT[1],
             1 if _is_small(bundle, "select.onnx") else threads,
             config,
         )
-        self.decoder = load_session(
+        self.decoder = load(
             bundle.path("decoder.onnx"), *decoder_names(bundle.manifest.model.text.layers), threads, config
         )
 
@@ -126,8 +128,9 @@ def load_session(
     outputs: tuple[str, ...],
     threads: int | None,
     config: Mapping[str, str] = MappingProxyType({}),
+    provider: str = PROVIDER,
 ) -> ort.InferenceSession:
-    """``config`` is what the bundle wants ONNX Runtime to be told."""
+    """``config`` is what the bundle wants ONNX Runtime to be told; nodes that ``provider`` lacks run on the CPU."""
     options = ort.SessionOptions()
     options.log_severity_level = 3  # errors come as exceptions
     # Four sessions have four thread pools: threads of one that spin while they wait take the cores from the next.
@@ -137,10 +140,15 @@ def load_session(
     if threads is not None:
         options.intra_op_num_threads = threads
     try:
-        session = ort.InferenceSession(str(path), options, providers=[PROVIDER])
+        session = ort.InferenceSession(str(path), options, providers=list(dict.fromkeys((provider, PROVIDER))))
     except Exception as error:  # every ONNX Runtime error is a class of its own below Exception
         reason = " ".join(str(error).split())[:200]
         raise BundleError(f"{path} cannot be loaded ({reason}); export the bundle again.") from None
+    if session.get_providers()[0] != provider:  # ONNX Runtime falls back to the CPU with no more than a log line
+        raise UserError(
+            f"ONNX Runtime runs {path.name} with {session.get_providers()[0]}, not with {provider}; install the package "
+            "and the driver that it needs, or choose another --backend."
+        )
     for kind, expected, nodes in (
         ("inputs", inputs, session.get_inputs()),
         ("outputs", outputs, session.get_outputs()),

@@ -9,6 +9,7 @@ Everything about the model comes from the bundle's ``grip.json``. A pipeline ser
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,8 @@ from grip_edge.bundle import TOKENIZER_NAME, Bundle, open_bundle
 from grip_edge.errors import BundleError, UserError
 from grip_edge.runtime.feature_cache import FeatureCache
 from grip_edge.runtime.image import ImageSource
-from grip_edge.runtime.onnx_backend import Graphs, ImageFeatures
+from grip_edge.runtime.backend import open_backend
+from grip_edge.runtime.onnx_backend import ImageFeatures
 from grip_edge.runtime.positions import RULES
 from grip_edge.runtime.preprocess import Preprocessor
 from grip_edge.runtime.prompt import PromptEncoder, load_tokenizer
@@ -33,7 +35,13 @@ _CACHED_IMAGES = 4
 class Pipeline:
     """One bundle, loaded. ``cached_images`` is how many images' features are kept; 0 encodes every image anew."""
 
-    def __init__(self, bundle: Bundle, threads: int | None = None, cached_images: int = _CACHED_IMAGES) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        threads: int | None = None,
+        cached_images: int = _CACHED_IMAGES,
+        backend: str | None = None,
+    ) -> None:
         if threads is not None and threads < 1:
             raise UserError(f"The number of threads is at least 1; got {threads}.")
         manifest = bundle.manifest
@@ -44,15 +52,21 @@ class Pipeline:
         self.tokenizer = load_tokenizer(bundle.path(TOKENIZER_NAME))
         self.prompt_encoder = PromptEncoder(self.tokenizer, manifest.prompt)
         self.preprocess = Preprocessor(manifest.image)
-        self.graphs = Graphs(bundle, threads)
+        opened = open_backend(bundle, backend, threads)
+        self.graphs: Any = opened.graphs  # as onnx_backend.Graphs, with arrays of its own kind between the stages
+        self.backend_reason = opened.reason
         self._features = FeatureCache(cached_images)
 
     @classmethod
     def load(
-        cls, folder: str | os.PathLike[str], threads: int | None = None, cached_images: int = _CACHED_IMAGES
+        cls,
+        folder: str | os.PathLike[str],
+        threads: int | None = None,
+        cached_images: int = _CACHED_IMAGES,
+        backend: str | None = None,
     ) -> Pipeline:
-        """``threads`` None leaves their number to ONNX Runtime."""
-        return cls(open_bundle(os.fspath(folder)), threads, cached_images)
+        """``threads`` None leaves their number to ONNX Runtime; ``backend`` None takes the best that runs here."""
+        return cls(open_bundle(os.fspath(folder)), threads, cached_images, backend)
 
     def generate(
         self,
@@ -97,6 +111,6 @@ class Pipeline:
         known = self._features.get(key)
         if known is not None:
             return known, True
-        features = self.graphs.encode_image(pixels)
+        features: ImageFeatures = self.graphs.encode_image(pixels)
         self._features.put(key, features)
         return features, False

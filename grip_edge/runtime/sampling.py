@@ -41,12 +41,16 @@ class Sampler:
         self._sampling = sampling
         self._rng = np.random.default_rng(sampling.seed)
 
+    @property
+    def is_greedy(self) -> bool:
+        return self._sampling.temperature == 0.0
+
     def choose(self, logits: NDArray[np.floating]) -> int:
         """logits [V] -> token id."""
         best = int(np.argmax(logits))
         if math.isnan(logits[best]):  # argmax stops at the first NaN
             raise BundleError("decoder.onnx produced NaN; check the bundle with  grip-edge verify , or use fp32.")
-        if self._sampling.temperature == 0.0:
+        if self.is_greedy:
             return best
         weights = nucleus(softmax(logits, self._sampling.temperature), self._sampling.top_p)
         return int(self._rng.choice(len(weights), p=weights))

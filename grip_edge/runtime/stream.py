@@ -6,17 +6,11 @@ Time that the reader of the pieces takes between them is not counted.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from grip_edge.errors import PromptError
-from grip_edge.runtime.decoder import CachedDecoder
 from grip_edge.runtime.detokenizer import Detokenizer
 from grip_edge.runtime.image import open_image
-from grip_edge.runtime.onnx_backend import BACKEND, Selection
-from grip_edge.runtime.positions import prompt_positions
 from grip_edge.runtime.prompt import Prompt
 from grip_edge.runtime.request import Request, budget_use
 from grip_edge.runtime.result import BudgetUse, Result, Timings
@@ -68,7 +62,9 @@ class Stream:
         detokenizer = Detokenizer(pipeline.tokenizer)
         decode_steps = -1
         stops = () if request.ignore_stop else pipeline.manifest.prompt.stop_token_ids
-        for token in self._next_tokens(prompt, selection, budget.visual_tokens):
+        sampler = Sampler(request.sampling)
+        new = pipeline.graphs.next_tokens(prompt, selection, budget.visual_tokens, request.max_new_tokens, sampler)
+        for token in new:
             clock.lap("prefill" if decode_steps < 0 else "decode")
             decode_steps += 1
             if token in stops:
@@ -89,31 +85,11 @@ class Stream:
             kept_indices=tuple(selection.kept_indices.tolist()),
             timings=timings,
             decode_tokens_per_sec=1000.0 * decode_steps / timings.decode_ms if decode_steps else None,
-            backend=BACKEND,
+            backend=pipeline.graphs.backend,
             bundle=str(pipeline.bundle.folder),
         )
         if pieces[-1]:
             yield pieces[-1]
-
-    def _next_tokens(self, prompt: Prompt, selection: Selection, visual_tokens: int) -> Iterator[int]:
-        """Up to ``max_new_tokens`` token ids; the first one costs the prefill, each other one a decoder step."""
-        pipeline, request = self._pipeline, self._request
-        kept, rule = selection.kept_indices, pipeline.manifest.positions
-        positions = prompt_positions(len(prompt.before), kept, len(prompt.after), visual_tokens, rule)
-        capacity = positions.shape[1] + request.max_new_tokens
-        decoder = CachedDecoder(pipeline.graphs.decoder, pipeline.manifest.model.text, capacity)
-        sampler = Sampler(request.sampling)
-        token = sampler.choose(decoder.append(self._prompt_embeds(prompt, selection), positions))
-        yield token
-        for position in range(positions[0, -1] + 1, positions[0, -1] + request.max_new_tokens):
-            token = sampler.choose(decoder.append(pipeline.graphs.embed((token,)), np.array([[position]], np.int64)))
-            yield token
-
-    def _prompt_embeds(self, prompt: Prompt, selection: Selection) -> NDArray[Any]:
-        """[1,S,D]: the text's embeddings with the kept visual tokens in the image's place."""
-        text = self._pipeline.graphs.embed(prompt.before + prompt.after)
-        split = len(prompt.before)
-        return np.concatenate([text[:, :split], selection.kept_embeds, text[:, split:]], axis=1)
 
     def _check_length(self, prompt: Prompt, budget: BudgetUse) -> None:
         text_tokens = len(prompt.before) + len(prompt.after)
