@@ -30,7 +30,8 @@ Quality = Callable[[Tensor], Tensor]
 @dataclass(frozen=True)
 class EnvironmentSettings:
     alpha: float = 1.0
-    beta: float = 0.1
+    beta: float = 0.0
+    """TPRL has 0.1. Here the targets hold the budget already, and a reward for dropping more wastes what may stay."""
     discount: float = 0.9
     """Of the keep probability per step (TPRL's code has 0.5, which at the third step forbids to keep half)."""
     max_steps: int = MAX_STEPS
