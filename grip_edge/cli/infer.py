@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 @click.option("--top-p", type=float, default=1.0, show_default=True, help="Draw from the likeliest tokens only.")
 @click.option("--seed", type=int, help="Make draws repeatable (with --temperature).")
 @click.option("--kept-image", type=click.Path(path_type=Path), help="Write a PNG that shows which patches were kept.")
-@click.option("--backend", help="One of: onnxruntime-cpu, -cuda, -tensorrt, -rtx, tensorrt.  [default: the best that runs here]")
+@click.option(
+    "--backend", help="One of: onnxruntime-cpu, -cuda, -tensorrt, -rtx, tensorrt.  [default: the best that runs here]"
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of the streamed answer.")
 def infer(
     image: str,

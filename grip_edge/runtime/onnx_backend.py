@@ -146,8 +146,8 @@ def load_session(
         raise BundleError(f"{path} cannot be loaded ({reason}); export the bundle again.") from None
     if session.get_providers()[0] != provider:  # ONNX Runtime falls back to the CPU with no more than a log line
         raise UserError(
-            f"ONNX Runtime runs {path.name} with {session.get_providers()[0]}, not with {provider}; install the package "
-            "and the driver that it needs, or choose another --backend."
+            f"ONNX Runtime runs {path.name} with {session.get_providers()[0]}, not with {provider}; install the driver "
+            "and libraries that it needs, or choose another --backend."
         )
     for kind, expected, nodes in (
         ("inputs", inputs, session.get_inputs()),

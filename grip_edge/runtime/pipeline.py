@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from grip_edge.budget import Budget
 from grip_edge.bundle import TOKENIZER_NAME, Bundle, open_bundle
 from grip_edge.errors import BundleError, UserError
+from grip_edge.runtime.backend import open_backend
 from grip_edge.runtime.feature_cache import FeatureCache
 from grip_edge.runtime.image import ImageSource
-from grip_edge.runtime.backend import open_backend
 from grip_edge.runtime.onnx_backend import ImageFeatures
 from grip_edge.runtime.positions import RULES
 from grip_edge.runtime.preprocess import Preprocessor
