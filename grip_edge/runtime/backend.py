@@ -1,0 +1,115 @@
+"""What runs a bundle's graphs: chosen by what is here, with the reason; or the one that was asked for, or an error.
+
+    onnxruntime-cpu        always there
+    onnxruntime-cuda       onnxruntime-gpu and an NVIDIA driver
+    onnxruntime-tensorrt   the same, and TensorRT 10 beside it; engines are built when the bundle is loaded
+    onnxruntime-rtx        the same with TensorRT-RTX's execution provider
+    tensorrt               engines that  grip-edge build  made, with the package that they are for
+
+Nothing is built or replaced silently: an engine that does not fit is a reason to say, or an error.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnxruntime as ort
+
+from grip_edge.bundle import Bundle
+from grip_edge.cuda_device import compute_capability
+from grip_edge.engines import ENGINES_FOLDER, find_engines
+from grip_edge.errors import BundleError, UserError
+from grip_edge.runtime.onnx_backend import BACKEND, PROVIDER
+from grip_edge.runtime.onnx_generation import OnnxRuntimeGraphs
+
+TENSORRT = "tensorrt"
+PROVIDERS = {
+    BACKEND: PROVIDER,
+    "onnxruntime-cuda": "CUDAExecutionProvider",
+    "onnxruntime-tensorrt": "TensorrtExecutionProvider",
+    "onnxruntime-rtx": "NvTensorRTRTXExecutionProvider",
+}
+BACKENDS = (*PROVIDERS, TENSORRT)
+
+# The packages that run engines, by the start of the bundle's target.
+_PACKAGES = {"rtx": "tensorrt_rtx", "tensorrt": "tensorrt"}
+_PLUGIN_VARIABLE = "GRIP_EDGE_PLUGIN"
+
+
+@dataclass(frozen=True)
+class OpenedBackend:
+    """``graphs`` has the interface of ``onnx_generation.OnnxRuntimeGraphs``."""
+
+    graphs: Any
+    reason: str
+
+
+def open_backend(bundle: Bundle, wanted: str | None, threads: int | None) -> OpenedBackend:
+    if wanted is not None and wanted not in BACKENDS:
+        raise UserError(f"--backend {wanted} does not exist; choose from: {', '.join(BACKENDS)}.")
+    if wanted == TENSORRT:
+        return OpenedBackend(_open_engines(bundle), "asked for")
+    if wanted is not None:
+        return OpenedBackend(_open_onnx_runtime(bundle, wanted, threads), "asked for")
+    name, reason = choose_backend(bundle)
+    if name == TENSORRT:
+        return OpenedBackend(_open_engines(bundle), reason)
+    return OpenedBackend(_open_onnx_runtime(bundle, name, threads), reason)
+
+
+def choose_backend(bundle: Bundle) -> tuple[str, str]:
+    """The best that can run here, and why."""
+    capability = compute_capability()
+    if capability is None:
+        return BACKEND, "there is no CUDA device that cuda-bindings could reach"
+    if (bundle.folder / ENGINES_FOLDER).is_dir():
+        try:
+            trt = _import_package(bundle)
+            found = find_engines(bundle, trt.__name__, str(trt.__version__), capability)
+        except (BundleError, UserError) as error:
+            note = f"; engines are there, but: {error}"
+        else:
+            return TENSORRT, f"engines for this device in '{found.folder}'"
+    else:
+        note = ""
+    if PROVIDERS["onnxruntime-cuda"] in ort.get_available_providers():
+        return "onnxruntime-cuda", f"there is a CUDA device (sm{capability}){note}"
+    return BACKEND, f"there is a CUDA device, but this ONNX Runtime has no CUDA provider{note}"
+
+
+def _open_onnx_runtime(bundle: Bundle, name: str, threads: int | None) -> OnnxRuntimeGraphs:
+    provider = PROVIDERS[name]
+    available = ort.get_available_providers()
+    if provider not in available:
+        raise UserError(
+            f"--backend {name} needs {provider}, this ONNX Runtime has {', '.join(available)}; run  pip install "
+            "onnxruntime-gpu  in its place, or choose another backend."
+        )
+    return OnnxRuntimeGraphs(bundle, threads, name, provider, "cpu" if provider == PROVIDER else "cuda")
+
+
+def _open_engines(bundle: Bundle) -> Any:
+    from grip_edge.runtime.tensorrt.graphs import open_engines
+
+    trt = _import_package(bundle)
+    capability = compute_capability()
+    if capability is None:
+        raise UserError("--backend tensorrt needs a CUDA device and cuda-bindings; none was found.")
+    engines = find_engines(bundle, trt.__name__, str(trt.__version__), capability)
+    plugin = os.environ.get(_PLUGIN_VARIABLE)
+    return open_engines(bundle, engines, trt, None if plugin is None else Path(plugin))
+
+
+def _import_package(bundle: Bundle) -> Any:
+    target = bundle.manifest.target
+    name = _PACKAGES.get(target.partition("-")[0])
+    if name is None:
+        raise UserError(f"This bundle is for {target}, which runs without engines; export it for rtx or tensorrt.")
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise UserError(f"The bundle's engines need the package '{name}' ({error}); install it.") from None

@@ -1,0 +1,57 @@
+"""Answers from ONNX Runtime, on any of its execution providers: the four sessions, and the loop over tokens.
+
+On a device the cache stays there, bound as input and output of the decoder; what goes between the stages (features,
+embeddings, logits) passes through the host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from grip_edge.bundle import Bundle
+from grip_edge.runtime.decoder import CachedDecoder
+from grip_edge.runtime.onnx_backend import PROVIDER, Graphs, Selection
+from grip_edge.runtime.positions import prompt_positions
+from grip_edge.runtime.prompt import Prompt
+from grip_edge.runtime.sampling import Sampler
+
+
+class OnnxRuntimeGraphs(Graphs):
+    """``backend`` is the name in results; ``device`` where ``provider`` keeps its tensors."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        threads: int | None,
+        backend: str,
+        provider: str = PROVIDER,
+        device: str = "cpu",
+    ) -> None:
+        super().__init__(bundle, threads, provider)
+        self.backend = backend
+        self._device = device
+        self._manifest = bundle.manifest
+
+    def next_tokens(
+        self, prompt: Prompt, selection: Selection, visual_tokens: int, new_tokens: int, sampler: Sampler
+    ) -> Iterator[int]:
+        """Up to ``new_tokens`` token ids; the first one costs the prefill, each other one a decoder step."""
+        kept, rule = selection.kept_indices, self._manifest.positions
+        positions = prompt_positions(len(prompt.before), kept, len(prompt.after), visual_tokens, rule)
+        capacity = positions.shape[1] + new_tokens
+        decoder = CachedDecoder(self.decoder, self._manifest.model.text, capacity, self._device)
+        token = sampler.choose(decoder.append(self._prompt_embeds(prompt, selection), positions))
+        yield token
+        for position in range(positions[0, -1] + 1, positions[0, -1] + new_tokens):
+            token = sampler.choose(decoder.append(self.embed((token,)), np.array([[position]], np.int64)))
+            yield token
+
+    def _prompt_embeds(self, prompt: Prompt, selection: Selection) -> NDArray[Any]:
+        """[1,S,D]: the text's embeddings with the kept visual tokens in the image's place."""
+        text = self.embed(prompt.before + prompt.after)
+        split = len(prompt.before)
+        return np.concatenate([text[:, :split], selection.kept_embeds, text[:, split:]], axis=1)

@@ -1,0 +1,90 @@
+"""The part of CUDA's runtime that is used here: memory, copies, one stream, graphs of launches.
+
+Behind a small interface, so that everything above it can be tested without a device. Addresses and handles are ints.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from grip_edge.errors import GripEdgeError, MissingExtraError
+
+
+class CudaError(GripEdgeError):
+    """A call of CUDA failed."""
+
+
+class Driver(Protocol):
+    """``stream`` is the one stream on which everything is queued, in order."""
+
+    stream: int
+
+    def allocate(self, size_bytes: int) -> int: ...
+    def free(self, address: int) -> None: ...
+    def zero(self, address: int, size_bytes: int) -> None: ...
+    def to_device(self, address: int, array: NDArray[Any]) -> None: ...
+    def to_host(self, array: NDArray[Any], address: int) -> None: ...
+    def copy(self, to: int, source: int, size_bytes: int) -> None: ...
+    def synchronise(self) -> None: ...
+    def begin_capture(self) -> None: ...
+    def end_capture(self) -> int: ...
+    def launch(self, graph: int) -> None: ...
+
+
+class CudaDriver:
+    """``Driver`` on the current device."""
+
+    def __init__(self) -> None:
+        try:
+            self._cuda: Any = importlib.import_module("cuda.bindings.runtime")
+        except ModuleNotFoundError:
+            raise MissingExtraError("cuda-bindings", "tensorrt") from None
+        self.stream = int(self._call("cudaStreamCreate"))
+
+    def allocate(self, size_bytes: int) -> int:
+        return int(self._call("cudaMalloc", max(1, size_bytes)))
+
+    def free(self, address: int) -> None:
+        self._call("cudaFree", address)
+
+    def zero(self, address: int, size_bytes: int) -> None:
+        self._call("cudaMemsetAsync", address, 0, size_bytes, self.stream)
+
+    def to_device(self, address: int, array: NDArray[Any]) -> None:
+        """Host memory is pageable, so it may change as soon as this returns."""
+        self._copy(address, np.ascontiguousarray(array).ctypes.data, array.nbytes, "cudaMemcpyHostToDevice")
+
+    def to_host(self, array: NDArray[Any], address: int) -> None:
+        """Waits for what was queued before."""
+        self._copy(array.ctypes.data, address, array.nbytes, "cudaMemcpyDeviceToHost")
+        self.synchronise()
+
+    def copy(self, to: int, source: int, size_bytes: int) -> None:
+        self._copy(to, source, size_bytes, "cudaMemcpyDeviceToDevice")
+
+    def synchronise(self) -> None:
+        self._call("cudaStreamSynchronize", self.stream)
+
+    def begin_capture(self) -> None:
+        mode = self._cuda.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+        self._call("cudaStreamBeginCapture", self.stream, mode)
+
+    def end_capture(self) -> int:
+        graph = self._call("cudaStreamEndCapture", self.stream)
+        return int(self._call("cudaGraphInstantiate", graph, 0))
+
+    def launch(self, graph: int) -> None:
+        self._call("cudaGraphLaunch", graph, self.stream)
+
+    def _copy(self, to: int, source: int, size_bytes: int, kind: str) -> None:
+        self._call("cudaMemcpyAsync", to, source, size_bytes, getattr(self._cuda.cudaMemcpyKind, kind), self.stream)
+
+    def _call(self, name: str, *arguments: Any) -> Any:
+        status, *values = getattr(self._cuda, name)(*arguments)
+        if int(status) != 0:
+            raise CudaError(f"{name} failed: {getattr(status, 'name', status)}; check the device with  nvidia-smi .")
+        return values[0] if values else None
