@@ -15,9 +15,6 @@ _TOKENIZER = "tokenizer.json"
 
 def find_shape(model: str) -> tuple[ModelShape, int | None]:
     """The model's sizes, and the bytes of its tokenizer where it lies on this machine."""
-    for short, (hub_id, config) in PUBLISHED.items():
-        if model in (short, hub_id):
-            return shape_of(short, config), None
     folder = EMBEDDED.get(model, Path(model))
     if folder.is_dir():
         if not (folder / CONFIG_NAME).is_file():
@@ -25,6 +22,9 @@ def find_shape(model: str) -> tuple[ModelShape, int | None]:
         tokenizer = folder / _TOKENIZER
         tokenizer_bytes = tokenizer.stat().st_size if tokenizer.is_file() else None
         return shape_of(folder.resolve().name, read_json(folder / CONFIG_NAME)), tokenizer_bytes
+    for short, (hub_id, config) in PUBLISHED.items():
+        if model in (short, hub_id):
+            return shape_of(short, config), None
     if model.count("/") == 1 and not model.startswith((".", "/")):
         return shape_of(model, _hub_config(model)), None
     known = ", ".join((*EMBEDDED, *PUBLISHED))

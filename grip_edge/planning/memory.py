@@ -17,19 +17,22 @@ from grip_edge.planning.layers import decoder_matrices, lm_head, projector_matri
 from grip_edge.planning.shape import ModelShape
 
 # Python, PyTorch, transformers and ONNX, before any weight is read.
-_EXPORT_BASE_BYTES = 450_000_000
+_EXPORT_BASE_BYTES = 530_000_000
 # The parity check holds both models of a checkpoint up to this size: 12 bytes per parameter. Above, pieces of 48 M.
 _WHOLE_PARAMETERS = 100_000_000
 _PIECE_ELEMENTS = 48_000_000
+_CHECKED_TEXT_TOKENS = 64
 
 # Interpreter, NumPy, ONNX Runtime, tokenizer and image library; CUDA context and engine overhead on a GPU.
-_CPU_RUNTIME_BYTES = 130_000_000
+_CPU_RUNTIME_BYTES = 75_000_000
 _GPU_RUNTIME_BYTES = 700_000_000
 
 # As many tiles of an image as the runtime encodes together.
 _TILES_AT_ONCE = 4
 
 _CPU_FLOAT_BYTES, _GPU_FLOAT_BYTES = 4, 2
+# ONNX Runtime keeps activations in blocks that grow by doubling.
+_CPU_ARENA = 2
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ def cpu_memory(
     return DeviceMemory(
         weights=_resident_weights(model, formats, bundle),
         kv_cache=kv_cache_bytes(model, slots, _CPU_FLOAT_BYTES),
-        activations=activation_bytes(model, prompt_tokens, slots, _CPU_FLOAT_BYTES),
+        activations=_CPU_ARENA * activation_bytes(model, prompt_tokens, slots, _CPU_FLOAT_BYTES),
         runtime=_CPU_RUNTIME_BYTES,
     )
 
@@ -114,10 +117,15 @@ def _resident_weights(model: ModelShape, formats: WeightFormats, bundle: BundleB
 def export_needs(model: ModelShape, bundle: BundleBytes) -> ExportNeeds:
     """Memory does not grow with the model but with its largest tensor, once the model is too large to be held whole."""
     parameters = parameter_count(model)
-    largest = lm_head(model.text).elements
-    # streamed: one tensor as it is stored and in fp32
-    working = 12 * parameters if parameters <= _WHOLE_PARAMETERS else 6 * max(largest, _PIECE_ELEMENTS)
+    working = 12 * parameters if parameters <= _WHOLE_PARAMETERS else _streamed_bytes(model)
     return ExportNeeds(_EXPORT_BASE_BYTES + working, bundle.total, 2 * parameters)
+
+
+def _streamed_bytes(model: ModelShape) -> int:
+    """One tensor as it is stored and in fp32, and what both models hold of the unpruned prompt, of a few tiles."""
+    tensor = 6 * max(lm_head(model.text).elements, _PIECE_ELEMENTS)
+    prompt = min(model.visual_tokens, 3 * model.vision.patches) + _CHECKED_TEXT_TOKENS
+    return tensor + 2 * activation_bytes(model, prompt, prompt, _CPU_FLOAT_BYTES)
 
 
 def parameter_count(model: ModelShape) -> int:
