@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from grip_edge.bundle import Bundle
 from grip_edge.errors import BundleError, UserError
+from grip_edge.runtime.allocator import large_blocks_returned
 from grip_edge.tiles import TilePlan
 
 PROVIDER = "CPUExecutionProvider"
@@ -140,7 +141,8 @@ def load_session(
     if threads is not None:
         options.intra_op_num_threads = threads
     try:
-        session = ort.InferenceSession(str(path), options, providers=list(dict.fromkeys((provider, PROVIDER))))
+        with large_blocks_returned():
+            session = ort.InferenceSession(str(path), options, providers=list(dict.fromkeys((provider, PROVIDER))))
     except Exception as error:  # every ONNX Runtime error is a class of its own below Exception
         reason = " ".join(str(error).split())[:200]
         raise BundleError(f"{path} cannot be loaded ({reason}); export the bundle again.") from None
