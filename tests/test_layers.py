@@ -12,9 +12,10 @@ import pytest
 import grip_edge
 
 ROOT = Path(grip_edge.__file__).parent
-STAGES = ("calibration", "export", "runtime", "cli")
+STAGES = ("calibration", "export", "planning", "runtime", "cli")
 ALLOWED = {
     "core": set(),
+    "planning": set(),
     "runtime": set(),
     "calibration": set(),
     "export": {
@@ -52,7 +53,7 @@ def test_a_stage_imports_only_what_it_may(stage: str) -> None:
                 assert allowed, f"{path} ({stage}) imports {name}"
 
 
-@pytest.mark.parametrize("stage", ["core", "runtime"])
+@pytest.mark.parametrize("stage", ["core", "planning", "runtime"])
 def test_the_device_side_names_no_training_library(stage: str) -> None:
     for path in files(stage):
         heavy = {name.split(".")[0] for name in imported(path)} & HEAVY
