@@ -7,6 +7,7 @@ from typing import Any
 
 from grip_edge.catalog import CONFIG_NAME, EMBEDDED, read_json
 from grip_edge.errors import MissingExtraError, UserError
+from grip_edge.hub import HUB_MODELS, is_hub_id
 from grip_edge.planning.published import PUBLISHED
 from grip_edge.planning.shape import ModelShape, shape_of
 
@@ -22,10 +23,10 @@ def find_shape(model: str) -> tuple[ModelShape, int | None]:
         tokenizer = folder / _TOKENIZER
         tokenizer_bytes = tokenizer.stat().st_size if tokenizer.is_file() else None
         return shape_of(folder.resolve().name, read_json(folder / CONFIG_NAME)), tokenizer_bytes
-    for short, (hub_id, config) in PUBLISHED.items():
-        if model in (short, hub_id):
+    for short, config in PUBLISHED.items():
+        if model in (short, HUB_MODELS[short].id):
             return shape_of(short, config), None
-    if model.count("/") == 1 and not model.startswith((".", "/")):
+    if is_hub_id(model):
         return shape_of(model, _hub_config(model)), None
     known = ", ".join((*EMBEDDED, *PUBLISHED))
     raise UserError(f"There is no model '{model}'. Known: {known}; a local folder or a hub id works too.")

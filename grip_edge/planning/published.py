@@ -56,13 +56,13 @@ def _onevision(text: Config) -> Config:
     }
 
 
-# Short name -> id on the Hugging Face hub, and configuration.
-PUBLISHED: dict[str, tuple[str, Config]] = {
-    "llava-1.5-7b": ("llava-hf/llava-1.5-7b-hf", _llava(_VICUNA_7B)),
-    "llava-1.5-13b": ("llava-hf/llava-1.5-13b-hf", _llava(_VICUNA_13B)),
-    "llava-1.6-vicuna-7b": ("llava-hf/llava-v1.6-vicuna-7b-hf", _next(_VICUNA_7B)),
-    "llava-1.6-vicuna-13b": ("llava-hf/llava-v1.6-vicuna-13b-hf", _next(_VICUNA_13B)),
-    "llava-1.6-mistral-7b": ("llava-hf/llava-v1.6-mistral-7b-hf", _next(_MISTRAL_7B)),
-    "llava-onevision-0.5b": ("llava-hf/llava-onevision-qwen2-0.5b-ov-hf", _onevision(_QWEN2_500M)),
-    "llava-onevision-7b": ("llava-hf/llava-onevision-qwen2-7b-ov-hf", _onevision(_QWEN2_7B)),
+# By the short names of ``hub.HUB_MODELS``.
+PUBLISHED: dict[str, Config] = {
+    "llava-1.5-7b": _llava(_VICUNA_7B),
+    "llava-1.5-13b": _llava(_VICUNA_13B),
+    "llava-1.6-vicuna-7b": _next(_VICUNA_7B),
+    "llava-1.6-vicuna-13b": _next(_VICUNA_13B),
+    "llava-1.6-mistral-7b": _next(_MISTRAL_7B),
+    "llava-onevision-0.5b": _onevision(_QWEN2_500M),
+    "llava-onevision-7b": _onevision(_QWEN2_7B),
 }

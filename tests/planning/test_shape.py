@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 from grip_edge.errors import UserError
+from grip_edge.hub import HUB_MODELS
 from grip_edge.planning.find_config import find_shape
 from grip_edge.planning.memory import parameter_count
 from grip_edge.planning.published import PUBLISHED
 from grip_edge.planning.shape import shape_of
+from grip_edge.tiles import TilingSpec, plan_tiles
 
 
 def transformers_parameters(config: dict[str, Any]) -> int:
@@ -36,23 +38,36 @@ def transformers_parameters(config: dict[str, Any]) -> int:
 
 @pytest.mark.parametrize("name", ["llava-1.5-7b", "llava-1.6-mistral-7b", "llava-onevision-0.5b"])
 def test_published_shapes_have_the_parameters_that_transformers_builds(name: str) -> None:
-    config = PUBLISHED[name][1]
+    config = PUBLISHED[name]
     model = shape_of(name, config)
     vision = model.vision.layers * (4 * model.vision.width**2 + 2 * model.vision.width * model.vision.mlp_width)
     assert parameter_count(model) - vision == transformers_parameters(config)
 
 
-def test_tokens_of_tiled_images() -> None:
-    """LLaVA-NeXT's 2,928 and LLaVA-OneVision's 729 + 81 x 82 at most, in 5 and 37 tiles."""
-    tokens = {name: shape_of(name, config).visual_tokens for name, (_, config) in PUBLISHED.items()}
-    tiles = {name: shape_of(name, config).tiles for name, (_, config) in PUBLISHED.items()}
-    assert tokens["llava-1.5-7b"] == 576
-    assert (tokens["llava-1.6-vicuna-7b"], tiles["llava-1.6-vicuna-7b"]) == (2928, 5)
-    assert (tokens["llava-onevision-7b"], tiles["llava-onevision-7b"]) == (729 + 81 * 82, 37)
+@pytest.mark.parametrize(("name", "shrink_above"), [("llava-1.6-vicuna-7b", None), ("llava-onevision-7b", 9)])
+def test_no_image_has_more_tokens_and_tiles_and_one_has_as_many(name: str, shrink_above: int | None) -> None:
+    """Reference: the tile plans of images that fill each resolution."""
+    config = PUBLISHED[name]
+    model = shape_of(name, config)
+    resolutions = tuple((height, width) for height, width in config["image_grid_pinpoints"])
+    spec = TilingSpec(resolutions, model.vision.side_px, model.vision.grid, shrink_above)
+    assert model.visual_tokens == max(plan_tiles(size, spec).visual_tokens for size in resolutions)
+    assert model.tiles == spec.max_tiles
+
+
+def test_an_image_of_llava_next_has_2928_tokens_at_most() -> None:
+    assert shape_of("next", PUBLISHED["llava-1.6-vicuna-7b"]).visual_tokens == 2928
+
+
+def test_the_same_models_are_known_as_to_the_export() -> None:
+    assert PUBLISHED.keys() == HUB_MODELS.keys()
+    assert {name: config["model_type"] for name, config in PUBLISHED.items()} == {
+        name: model.family for name, model in HUB_MODELS.items()
+    }
 
 
 def test_a_short_name_a_hub_id_and_a_folder_are_the_same(tmp_path: Path) -> None:
-    hub_id, config = PUBLISHED["llava-1.5-7b"]
+    hub_id, config = HUB_MODELS["llava-1.5-7b"].id, PUBLISHED["llava-1.5-7b"]
     (tmp_path / "config.json").write_text(json.dumps(config))
     by_name, by_id, by_folder = (find_shape(model)[0] for model in ("llava-1.5-7b", hub_id, str(tmp_path)))
     assert by_name == by_id
