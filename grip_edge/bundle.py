@@ -90,6 +90,17 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def replace_manifest(bundle: Bundle, manifest: Manifest) -> None:
+    """Writes another manifest into the bundle's folder, in one step."""
+    path = bundle.folder / MANIFEST_NAME
+    partial = path.with_suffix(".partial")
+    try:
+        partial.write_text(manifest.to_json(), encoding="utf-8")
+        os.replace(partial, path)
+    except OSError as error:
+        raise UserError(f"Cannot write to '{path}' ({error.strerror}); the bundle is as it was.") from None
+
+
 @contextmanager
 def writing_bundle(folder: Path, force: bool) -> Iterator[Path]:
     """Yields a partial folder beside ``folder``; renamed to it on success.

@@ -14,6 +14,7 @@ from typing import Any
 import dacite
 
 from grip_edge.budget import BudgetRange
+from grip_edge.budget_record import RecommendedBudget
 from grip_edge.calibration_record import CalibrationRecord
 from grip_edge.errors import BudgetError, BundleError
 from grip_edge.tiles import TilingSpec
@@ -154,6 +155,7 @@ class Manifest:
     ``parity_method``: ``whole`` compared both models as they are; ``streamed`` compared them piece by piece, the same
     numbers within little memory. ``session_config`` is what ONNX Runtime must be told when it loads the graphs.
     ``calibration`` stands in bundles that ``grip-edge calibrate`` made; their ``parity`` is empty.
+    ``recommended_budget`` is what ``infer --budget auto`` uses.
     """
 
     schema_version: int
@@ -172,6 +174,7 @@ class Manifest:
     session_config: dict[str, str] = field(default_factory=dict)
     parity_method: str = "whole"
     calibration: CalibrationRecord | None = None
+    recommended_budget: RecommendedBudget | None = None
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
