@@ -35,6 +35,7 @@ from grip_edge.export.image_settings import freeze_image
 from grip_edge.export.journal import Journal
 from grip_edge.export.layout import Layout, lay_out, save_graph
 from grip_edge.export.options import ExportOptions
+from grip_edge.export.own_blocks import own_blocks
 from grip_edge.export.parity import check_parity
 from grip_edge.export.precision import session_config
 from grip_edge.export.processor import load_processor
@@ -122,7 +123,7 @@ def _plan(options: ExportOptions) -> _Plan:
     processor = load_processor(checkpoint.folder, checkpoint.config.model_type)
     prompt, image = freeze_prompt(checkpoint, processor), freeze_image(checkpoint, processor)
     target = options.found_target
-    formats = target_formats(options.precision, target)
+    formats = target_formats(options.precision, target, own_blocks(options.precision, checkpoint))
     return _Plan(checkpoint, processor, selector, budgets, prompt, image, graphs, target, formats)
 
 
@@ -180,7 +181,9 @@ def _require_room(folder: Path, data_bytes: int) -> None:
 def _compare(plan: _Plan, folder: Path, tell: Report) -> tuple[tuple[ParityResult, ...], str]:
     """The results, and whether both models were held whole or streamed."""
     checkpoint = plan.checkpoint
-    streamed = sum(tensor.elements for tensor in checkpoint.tensors.values()) > _WHOLE_PARAMETERS
+    # transformers loads packed weights with kernels that are not needed here; streamed, it gets restored ones.
+    elements = sum(tensor.elements for tensor in checkpoint.tensors.values())
+    streamed = checkpoint.is_packed or elements > _WHOLE_PARAMETERS
     reference = (StreamedReference if streamed else Reference)(checkpoint, plan.selector, plan.prompt)
     open_session = StreamedSession if streamed else whole_session
     runner = GraphRunner(folder, checkpoint.spec.text, plan.prompt, session_config(plan.formats), open_session)

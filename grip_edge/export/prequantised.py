@@ -94,8 +94,9 @@ def with_packed(tensors: dict[str, StoredTensor], quantization_config: dict[str,
         return found
     form = _parse(quantization_config)
     for owner in owners:
-        parts = {part: found.pop(f"{owner}.{part}", None) for part in _PARTS}
-        found[f"{owner}.weight"] = _matrix(owner, form, parts)
+        found[f"{owner}.weight"] = _matrix(owner, form, {part: tensors.get(f"{owner}.{part}") for part in _PARTS})
+        for part in _PARTS:
+            found.pop(f"{owner}.{part}", None)
     return found
 
 

@@ -19,8 +19,10 @@ from grip_edge.export.networks.ops import TRANSLATIONS
 from grip_edge.export.passes.drop_notes import DropNotes
 from grip_edge.export.passes.editing import set_weight
 from grip_edge.export.passes.fold_transposes import FoldTransposes
+from grip_edge.export.prequantised import PackedMatrix
 from grip_edge.export.targets.lowering import lower
 from grip_edge.export.targets.table import CPU, Target
+from grip_edge.export.unpacking import PackedWeight
 from grip_edge.export.weights import FloatWeight, given_weight
 from grip_edge.manifest import WeightFormats
 
@@ -70,7 +72,10 @@ def _describe(source: str | Tensor, value: ir.Value, checkpoint: Checkpoint) -> 
         return given_weight(source)
     if value.dtype is None:
         raise ValueError(f"initializer '{value.name}' has no type")
-    shape = checkpoint.tensors[source].shape
+    stored = checkpoint.tensors[source]
+    if isinstance(stored, PackedMatrix):
+        return PackedWeight(value.dtype, stored, checkpoint.recipe(source), checkpoint.read_stored)
+    shape = stored.shape
     return FloatWeight(value.dtype, shape, checkpoint.recipe(source), lambda: checkpoint.read(source))
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import onnx_ir as ir
 
+from grip_edge.errors import UserError
 from grip_edge.export.passes.block_weights import BlockFormat, BlockWeights
 from grip_edge.export.passes.dynamic_int8 import DynamicInt8
 from grip_edge.export.passes.editing import product_matrices
@@ -38,6 +39,10 @@ def precision_passes(
     for name, scheme in matrix_schemes(model, file_name, formats, kept).items():
         by_scheme.setdefault(scheme, []).append(name)
     packed = [name for name in by_scheme.get("int4", ()) if _is_packed(model, name)]
+    if packed and formats.int4_symmetric:
+        raise UserError(
+            "The checkpoint's 4-bit weights have zero points, which this target does not take; choose --precision fp16."
+        )
     passes: list[ir.passes.InPlacePass] = [PackedWeights(packed)] if packed else []
     for scheme, names in by_scheme.items():
         passes += _passes(scheme, [name for name in names if name not in packed], formats)
