@@ -26,6 +26,7 @@ from grip_edge.export.weights import FloatWeight, Weight, given_weight
 FLOAT_FORMATS = ("fp32", "fp16", "bf16")
 TARGET = "cpu"
 
+_PARTS = ("vision", "decoder", "lm_head", "embedding")
 _FLOAT_TYPES = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 
 
@@ -45,9 +46,11 @@ def require_float_bundle(bundle: Bundle) -> None:
             f"'{bundle.folder}' is made for {manifest.target}; expected a bundle for {TARGET}, whose graphs hold "
             "plain fp32 arithmetic."
         )
-
-
-_PARTS = ("vision", "decoder", "lm_head", "embedding")
+    if manifest.image.tiling is not None:
+        raise UserError(
+            f"'{bundle.folder}' cuts images into tiles; this version calibrates models with a fixed number of visual "
+            "tokens."
+        )
 
 
 def float_model(bundle: Bundle, file_name: str) -> ir.Model:

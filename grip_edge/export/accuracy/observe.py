@@ -118,12 +118,14 @@ class GraphObserver:
     def _judge(self, group: Group, inputs: _Inputs) -> GroupFinding:
         weights = [float_weight(self._model, name).make().float() for name in group.matrices]
         roundings = [self._rounding[name] for name in group.matrices]
-        plain = _relative_error(inputs, weights, roundings, None)
+        rows = torch.cat(inputs.rows)
+        layers = [(weight, one, rows @ weight) for weight, one in zip(weights, roundings, strict=True)]
+        plain = _relative_error(inputs, layers, torch.ones(weights[0].shape[0]))
         best = GroupFinding(group, plain, plain, None, None)
         if group.source and self._rescale and all(one.gains_from_rescaling for one in roundings):
             for exponents in EXPONENTS:
                 factors = _factors(inputs, weights, *exponents)
-                error = _relative_error(inputs, weights, roundings, factors)
+                error = _relative_error(inputs, layers, factors)
                 if error < best.error:
                     best = GroupFinding(group, plain, error, exponents, factors)
         return best
@@ -140,18 +142,17 @@ def _factors(inputs: _Inputs, weights: Sequence[Tensor], of_input: float, of_wei
     return factors / (factors.max() * factors.min()).sqrt()
 
 
-def _relative_error(
-    inputs: _Inputs, weights: Sequence[Tensor], roundings: Sequence[Rounding], factors: Tensor | None
-) -> float:
-    scale = torch.ones(weights[0].shape[0]) if factors is None else factors
+def _relative_error(inputs: _Inputs, layers: Sequence[tuple[Tensor, Rounding, Tensor]], factors: Tensor) -> float:
+    """``layers``: weight [in,out], its rounding, and the right output for the sampled rows."""
     error = power = 0.0
-    for weight, rounding in zip(weights, roundings, strict=True):
-        restored = rounding.weight(weight * scale[:, None])
-        for low, high, rows in zip(inputs.low, inputs.high, inputs.rows, strict=True):
-            expected = rows @ weight
-            found = rounding.inputs(rows / scale, (low / scale).min(), (high / scale).max()) @ restored
-            error += float((found - expected).square().sum())
-            power += float(expected.square().sum())
+    for weight, rounding, expected in layers:
+        seen = zip(inputs.low, inputs.high, inputs.rows, strict=True)
+        rounded = [
+            rounding.inputs(rows / factors, (low / factors).min(), (high / factors).max()) for low, high, rows in seen
+        ]
+        found = torch.cat(rounded) @ rounding.weight(weight * factors[:, None])
+        error += float((found - expected).square().sum())
+        power += float(expected.square().sum())
     return error / power if power else 0.0
 
 

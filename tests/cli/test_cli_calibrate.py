@@ -1,0 +1,132 @@
+"""``grip-edge calibrate``: what it writes, what it prints, what it refuses. Reference: the manifest and the runtime."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from grip_edge.bundle import open_bundle
+from tests.cli.conftest import Run
+
+FEW = ("--images", "2", "--questions-per-image", "2")
+
+
+@pytest.fixture
+def questions(workplace: Path) -> Path:
+    """Six images with a question each."""
+    lines = []
+    for number in range(6):
+        levels = np.random.default_rng(number).integers(0, 256, (60, 80, 3)).astype(np.uint8)
+        Image.fromarray(levels).save(workplace / f"{number}.png")
+        lines.append({"image": f"{number}.png", "question": "what is this?", "answer": "a tree"})
+    path = Path("questions.jsonl")
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def test_a_quantised_bundle_that_says_what_it_cost(run: Run, questions: Path, workplace: Path) -> None:
+    outcome = run("calibrate", "grip-bundle", "--data", str(questions), *FEW, "--out", "int8-bundle")
+    assert outcome.exit_code == 0, outcome.stderr
+    manifest = open_bundle(workplace / "int8-bundle").manifest
+    record = manifest.calibration
+    assert record is not None
+    assert manifest.precision == "int8"
+    assert manifest.parity == ()
+    assert (record.data, record.seen_questions, record.cost.questions) == (str(questions), 2, 2)
+    assert record.kept == ()
+    assert 0 < record.cost.mean_kl < 1
+    assert record.limits == {}
+    assert f"{record.cost.mean_kl:.5f} nats" in outcome.stdout
+    assert run("infer", "picture.png", "what?", "--bundle", "int8-bundle", "--budget", "4").exit_code == 0
+    assert run("verify", "int8-bundle").exit_code == 0
+    shown = run("inspect", "int8-bundle").stdout
+    assert "calibration" in shown
+    assert str(questions) in shown
+
+
+def test_limits_keep_layers_in_more_bits(run: Run, questions: Path, workplace: Path) -> None:
+    """A third of what int8 costs without limits. The embeddings, which no search reaches, cost nothing here."""
+    asked = (
+        "calibrate",
+        "grip-bundle",
+        "--data",
+        str(questions),
+        *FEW,
+        "--no-rescale",
+        "--embedding-precision",
+        "fp32",
+    )
+    assert run(*asked, "--out", "free").exit_code == 0
+    free = open_bundle(workplace / "free").manifest.calibration
+    assert free is not None
+    limit = free.cost.mean_kl / 3
+    outcome = run(*asked, "--max-kl", repr(limit), "--out", "limited")
+    assert outcome.exit_code == 0, outcome.stderr
+    limited = open_bundle(workplace / "limited").manifest
+    record = limited.calibration
+    assert record is not None
+    assert record.cost.mean_kl <= limit
+    assert record.limits == {"max_kl": limit}
+    assert record.kept
+    assert limited.session_config == {"session.qdq_matmulnbits_accuracy_level": "4"}
+    first = record.kept[0]
+    assert first.error == max(one.error or 0 for one in record.kept)
+    assert f"Kept in {first.format} (error, error {first.error:.2%})" in " ".join(outcome.stdout.split())
+
+
+def test_scenes_are_the_default_data(run: Run, workplace: Path) -> None:
+    outcome = run("calibrate", "grip-bundle", "--precision", "int4", "--images", "1", "--out", "int4-bundle")
+    assert outcome.exit_code == 0, outcome.stderr
+    record = open_bundle(workplace / "int4-bundle").manifest.calibration
+    assert record is not None
+    assert record.data == "rendered scenes, split train"
+
+
+Refused = Callable[..., str]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--precision", "fp32"), "--precision fp32 leaves nothing to choose; expected one of: int4, int8"),
+        (("--precision", "int3"), "--precision int3 does not exist"),
+        (("--int4-block", "32"), "--int4-block has no effect with --precision int8"),
+        (("--max-kl", "0"), "--max-kl is above 0; got 0.0"),
+        (("--min-agreement", "1.5"), "--min-agreement is a share in (0, 1]; got 1.5"),
+        (("--images", "0"), "--images is at least 1; got 0"),
+        (("--data", "nowhere"), "There is no data 'nowhere'"),
+        (("--split", "none"), "Unknown split 'none'"),
+        (("--out", "grip-bundle"), "--out 'grip-bundle' is the bundle that is read"),
+        (("--out", "picture.png"), "'picture.png' exists already"),
+    ],
+)
+def test_mistakes_are_refused_before_any_work(refused: Refused, arguments: tuple[str, ...], message: str) -> None:
+    given: tuple[Any, ...] = arguments if "--out" in arguments else (*arguments, "--out", "new")
+    assert message in refused("calibrate", "grip-bundle", *given)
+
+
+def test_one_image_is_too_few(refused: Refused, questions: Path) -> None:
+    one = questions.with_name("one.jsonl")
+    one.write_text(questions.read_text().splitlines()[0] + "\n")
+    assert "has 1 image; expected 2 or more" in refused("calibrate", "grip-bundle", "--data", str(one), "--out", "new")
+
+
+def test_a_limit_that_cannot_be_met_leaves_nothing(run: Run, questions: Path, workplace: Path) -> None:
+    outcome = run(
+        "calibrate", "grip-bundle", "--data", str(questions), *FEW, "--max-kl", "1e-30", "--out", "impossible"
+    )
+    assert outcome.exit_code == 1
+    assert "With all layers in more bits it is still at a KL of" in outcome.stderr
+    assert not list(workplace.glob("*impossible*"))
+    assert not list(workplace.glob(".impossible*"))
+
+
+def test_a_quantised_bundle_is_no_source(run: Run, refused: Refused, questions: Path) -> None:
+    assert run("calibrate", "grip-bundle", "--data", str(questions), *FEW, "--out", "int8-bundle").exit_code == 0
+    assert "'int8-bundle' is quantised already" in refused("calibrate", "int8-bundle", "--out", "new")
