@@ -32,7 +32,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_wheel_holds_the_package_and_nothing_beside_it(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
-    assert {name.split("/")[0].split("-")[0] for name in names} == {"grip_edge"}
+    others = {name for name in names if name.split("/")[0].split("-")[0] != "grip_edge"}
+    assert others == {"optimum/commands/register/grip.py"}, "beside the package, only its command for optimum"
+    assert not any(name.startswith("grip_edge/plugins") for name in names)
     for needed in (
         "py.typed",
         "embedded/llava-tiny/model.safetensors",
