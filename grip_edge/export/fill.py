@@ -1,13 +1,17 @@
-"""Makes the weights of a graph and writes them to its data file, one at a time.
+"""Makes the weights of a graph and writes them to its data file, one after the other.
 
-While one weight is written and added to the file's SHA-256, the next is made: memory holds two. Each finished weight
-is noted (``journal``); what a killed export has finished is checked and kept.
+While one is written and added to the file's SHA-256, the next ones are made, one per core and a few cores at most, and
+that is what memory holds. Each finished weight is noted (``journal``); what a killed export has finished is checked and
+kept.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import itertools
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
@@ -16,12 +20,16 @@ import torch
 
 from grip_edge.export.journal import Entry, Journal
 from grip_edge.export.layout import Layout, Place
+from grip_edge.export.weights import Part
 from grip_edge.manifest import FileRecord
 
 # Gets every weight when it is on disk.
 Written = Callable[[Place], None]
 
 _READ_BYTES = 1 << 22
+
+# Each maker holds the largest weights' worth of memory.
+_MOST_MAKERS = 4
 
 
 def write_weights(layout: Layout, folder: Path, journal: Journal, written: Written) -> FileRecord:
@@ -36,17 +44,45 @@ def write_weights(layout: Layout, folder: Path, journal: Journal, written: Writt
         for place in layout.places[:done]:
             written(place)
         writer = _Writer(file, digest, journal, layout.data_file, written)
-        with ThreadPoolExecutor(max_workers=1) as executor:
-            pending: Future[None] | None = None
-            for place in layout.places[done:]:
-                tensor = place.weight.make().contiguous()
-                if pending is not None:
-                    pending.result()
-                pending = executor.submit(writer.write, place, tensor)
-                del tensor
-            if pending is not None:
-                pending.result()
+        for place, tensor in _made(_batches(layout.places[done:])):
+            writer.write(place, tensor)
     return FileRecord(layout.data_file, layout.data_bytes, digest.hexdigest())
+
+
+def _batches(places: Sequence[Place]) -> Iterator[tuple[Place, ...]]:
+    """Weights that are parts of one computation are made together."""
+
+    def computation(place: Place) -> int:
+        make = place.weight.make
+        return id(make.of if isinstance(make, Part) else place)
+
+    for _, batch in itertools.groupby(places, computation):
+        yield tuple(batch)
+
+
+def _made(batches: Iterable[tuple[Place, ...]]) -> Iterator[tuple[Place, torch.Tensor]]:
+    """The weights in order; as many batches as there are makers are being made or wait to be written."""
+    makers = min(os.cpu_count() or 1, _MOST_MAKERS)
+    waiting: deque[tuple[tuple[Place, ...], Future[list[torch.Tensor]]]] = deque()
+    with ThreadPoolExecutor(makers) as executor:
+        for batch in batches:
+            if len(waiting) == makers:
+                yield from _finished_batch(*waiting.popleft())
+            waiting.append((batch, executor.submit(_make, batch)))
+        while waiting:
+            yield from _finished_batch(*waiting.popleft())
+
+
+def _make(batch: tuple[Place, ...]) -> list[torch.Tensor]:
+    return [place.weight.make().contiguous() for place in batch]
+
+
+def _finished_batch(
+    batch: tuple[Place, ...], future: Future[list[torch.Tensor]]
+) -> Iterator[tuple[Place, torch.Tensor]]:
+    tensors = future.result()
+    for place in batch:
+        yield place, tensors.pop(0)
 
 
 class _Writer:

@@ -10,7 +10,9 @@ Not here: reading checkpoints (``checkpoint``), quantisation (``quantise``), wri
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import onnx_ir as ir
 import torch
@@ -88,21 +90,34 @@ class FloatWeight(Weight):
 class Parts:
     """One computation that several weights share, such as codes and scales of one quantised matrix.
 
-    Parts are asked for in their order, once each; a part is forgotten when it is given away. An export that resumes
-    in the middle asks for the later parts alone.
+    Parts are asked for in their order, once each, by any thread; a part is forgotten when it is given away. An export
+    that resumes in the middle asks for the later parts alone.
     """
 
     def __init__(self, compute: Callable[[], tuple[Tensor, ...]]) -> None:
         self._compute = compute
         self._waiting: dict[int, Tensor] = {}
+        self._lock = threading.Lock()
 
-    def part(self, index: int) -> MakeTensor:
-        return lambda: self._take(index)
+    def part(self, index: int) -> Part:
+        return Part(self, index)
 
-    def _take(self, index: int) -> Tensor:
-        if index not in self._waiting:
-            self._waiting = {i: tensor for i, tensor in enumerate(self._compute()) if i >= index}
-        return self._waiting.pop(index)
+    def take(self, index: int) -> Tensor:
+        with self._lock:
+            if index not in self._waiting:
+                self._waiting = {i: tensor for i, tensor in enumerate(self._compute()) if i >= index}
+            return self._waiting.pop(index)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Makes one of the parts."""
+
+    of: Parts
+    index: int
+
+    def __call__(self) -> Tensor:
+        return self.of.take(self.index)
 
 
 def given_weight(tensor: Tensor) -> FloatWeight:

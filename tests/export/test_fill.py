@@ -1,8 +1,9 @@
-"""Reference: the weights themselves, the memory contract (two weights at a time), and an uninterrupted run."""
+"""Reference: the weights themselves, the memory contract (one weight more than makers), and an uninterrupted run."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 import weakref
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
 from grip_edge.bundle import RESUME_NAME
+from grip_edge.export import fill
 from grip_edge.export.checkpoint import Checkpoint
 from grip_edge.export.fill import write_weights
 from grip_edge.export.graphs import decoder_graph
@@ -86,10 +88,23 @@ def test_each_weight_is_read_once_and_two_live_at_a_time(
             most_alive = max(most_alive, len(alive))
         return tensor
 
+    monkeypatch.setattr(fill, "_MOST_MAKERS", 1)
     monkeypatch.setattr(Checkpoint, "read", watched)
     write_graph(decoder_graph(checkpoint), checkpoint, tmp_path)
     assert len(loaded) == len(set(loaded)) > 14
     assert most_alive <= 2
+
+
+def test_many_makers_write_what_one_does(layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    data = {}
+    for makers in (1, 4):
+        monkeypatch.setattr(fill, "_MOST_MAKERS", makers)
+        folder = tmp_path / str(makers)
+        folder.mkdir()
+        write_weights(layout, folder, Journal(folder), lambda place: None)
+        data[makers] = (folder / layout.data_file).read_bytes()
+    assert data[1] == data[4]
 
 
 def test_linear_weights_are_stored_as_matmul_reads_them(saved: Path, checkpoint: Checkpoint) -> None:
