@@ -16,24 +16,30 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import click
+import numpy as np
+from PIL import Image
 
 from grip_edge.bundle import TOKENIZER_NAME, open_bundle
 from grip_edge.export.precision import PRECISIONS, PrecisionOptions, session_config
 from grip_edge.planning.find_config import find_shape
 from grip_edge.planning.forecast import Workload
 from grip_edge.planning.plan import Plan, PlanRequest, Precision, make_plan
-from grip_edge.report import BudgetRow, LatencyReport
-from grip_edge.runtime.bench import QUESTION, BenchSettings, run_bench
+from grip_edge.runtime.pipeline import Pipeline
+from grip_edge.runtime.prompt import PromptEncoder, load_tokenizer
+from grip_edge.runtime.result import Result
 
 STEPS = ("export", "answer", "plan")
 BUDGET_RANGE = "0.1,0.5"
+QUESTION = "What is in the picture?"
 _STAGES = ("vision", "select", "prefill", "ttft")
 
 
@@ -117,11 +123,28 @@ def _in_child(work: Any) -> None:
 
 
 def _answer(run: Run, precision: str) -> None:
-    settings = BenchSettings(
-        run.bundle(precision), run.budgets, repeats=run.repeats, warmups=1, new_tokens=run.new_tokens
-    )
-    report = run_bench(settings, lambda done, total: print(f"request {done} of {total}", file=sys.stderr))
-    run.record("answer", precision).write_text(report.to_json())
+    """One warm-up per budget, then medians; budgets alternate, nothing is cached."""
+    started = time.perf_counter()
+    pipeline = Pipeline.load(run.bundle(precision), cached_images=0)
+    found: dict[str, Any] = {"load_s": time.perf_counter() - started, "rows": []}
+    results: dict[str, list[Result]] = {budget: [] for budget in run.budgets}
+    for _ in range(1 + run.repeats):
+        for budget, done in results.items():
+            done.append(pipeline.generate(_picture(), QUESTION, budget, run.new_tokens, ignore_stop=True))
+            print(f"budget {budget}: {done[-1].timings.ttft_ms:.0f} ms to the first token", file=sys.stderr)
+    for budget, done in results.items():
+        times = [result.to_dict()["timings_ms"] for result in done[1:]]
+        row: dict[str, Any] = {f"{stage}_ms": median(time[stage] for time in times) for stage in _STAGES}
+        row["decode_tokens_per_sec"] = median(result.decode_tokens_per_sec or 0.0 for result in done[1:])
+        found["rows"].append(row | {"budget": budget, "kept_tokens": done[0].budget.kept_tokens})
+    found["visual_tokens"] = pipeline.manifest.budget_range.visual_tokens
+    found["peak_rss_bytes"] = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    run.record("answer", precision).write_text(json.dumps(found))
+
+
+def _picture() -> Image.Image:
+    across, down = np.meshgrid(np.linspace(0, 255, 640), np.linspace(0, 255, 480))
+    return Image.fromarray(np.stack([across, down, 255 - across], axis=-1).astype(np.uint8))
 
 
 def _forecast(run: Run, precision: str) -> Plan:
@@ -144,8 +167,6 @@ def _forecast(run: Run, precision: str) -> Plan:
 
 
 def _text_tokens(bundle: Path) -> int:
-    from grip_edge.runtime.prompt import PromptEncoder, load_tokenizer
-
     manifest = open_bundle(bundle).manifest
     prompt = PromptEncoder(load_tokenizer(bundle / TOKENIZER_NAME), manifest.prompt).encode(QUESTION)
     return len(prompt.before) + len(prompt.after)
@@ -181,19 +202,19 @@ def _bundle_forecast(run: Run, precision: str) -> tuple[int, int]:
 def _print_answer(run: Run, precision: str) -> None:
     if not run.record("answer", precision).is_file():
         return
-    report = LatencyReport.from_json(run.record("answer", precision).read_text(), "the answer's record")
+    found = json.loads(run.record("answer", precision).read_text())
     forecast = _forecast_rows(run.record("plan", precision))
-    print(f"{report.machine.cpu_model}, {report.machine.cpu_count} cores, {precision}; measured (forecast)\n")
+    print(f"{precision}, {os.cpu_count()} cores; measured (forecast)\n")
     print("| budget | kept | vision ms | select ms | prefill ms | TTFT ms | decode tokens/s |")
     print("| ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
-    for row in report.rows:
-        print(_answer_row(row, forecast.get(row.kept_tokens)))
+    for row in found["rows"]:
+        print(_answer_row(row, found["visual_tokens"], forecast.get(row["kept_tokens"])))
     weights = sum(file.stat().st_size for file in run.bundle(precision).glob("*.data"))
-    peak = report.memory.peak_host_bytes or 0
+    peak = found["peak_rss_bytes"]
+    expected = f"; forecast {max(row['memory_bytes'] for row in forecast.values()) / 1e9:.2f} GB" if forecast else ""
     print(
-        f"\nLoaded in {report.load_ms / 1000:.1f} s; peak memory {peak / 1e9:.2f} GB ({report.memory.metric}), "
-        f"{peak / weights:.2f} times the weights on disk"
-        + (f"; forecast {max(row['memory_bytes'] for row in forecast.values()) / 1e9:.2f} GB." if forecast else ".")
+        f"\nLoaded in {found['load_s']:.1f} s; peak RSS {peak / 1e9:.2f} GB, {peak / weights:.2f} times the weights on "
+        f"disk{expected}."
     )
 
 
@@ -204,13 +225,11 @@ def _forecast_rows(record: Path) -> dict[int, dict[str, float]]:
     return {row["kept_tokens"]: row | {"memory_bytes": sum(row["memory"].values())} for row in rows}
 
 
-def _answer_row(row: BudgetRow, forecast: dict[str, float] | None) -> str:
-    cells = [row.budget, f"{row.kept_tokens}/{row.visual_tokens}"]
-    for stage in _STAGES:
-        expected = "" if forecast is None else f" ({forecast[f'{stage}_ms']:.0f})"
-        cells.append(f"{row.times_ms[stage].p50:.0f}{expected}")
-    expected = "" if forecast is None else f" ({forecast['decode_tokens_per_sec']:.2f})"
-    cells.append(f"{row.decode_tokens_per_sec.p50:.2f}{expected}")
+def _answer_row(row: dict[str, Any], visual_tokens: int, forecast: dict[str, float] | None) -> str:
+    cells = [row["budget"], f"{row['kept_tokens']}/{visual_tokens}"]
+    for name, digits in (*((f"{stage}_ms", 0) for stage in _STAGES), ("decode_tokens_per_sec", 2)):
+        expected = "" if forecast is None else f" ({forecast[name]:.{digits}f})"
+        cells.append(f"{row[name]:.{digits}f}{expected}")
     return "| " + " | ".join(cells) + " |"
 
 

@@ -51,7 +51,7 @@ def select_operations(
     """Scoring of all visual tokens, projection of the kept ones."""
     visual, words, width = model.visual_tokens, question_tokens + 1, scorer.width
     budget, question = width, question_tokens * model.text.width * width
-    cross_attention = 2 * scorer.rounds * 2 * visual * words * width
+    cross_attention = 2 * 4 * scorer.rounds * visual * words * width
     scoring = 2 * (
         visual * elements(visual_scorer_matrices(model, scorer))
         + words * elements(word_scorer_matrices(scorer))

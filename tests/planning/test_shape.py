@@ -33,7 +33,7 @@ def transformers_parameters(config: dict[str, Any]) -> int:
     parts = (model.model.language_model.layers, model.model.multi_modal_projector)
     matrices = [p for part in parts for p in part.parameters() if p.ndim == 2]
     head = model.lm_head.weight
-    return sum(matrix.numel() for matrix in matrices) + 2 * head.numel()
+    return int(sum(matrix.numel() for matrix in matrices) + 2 * head.numel())
 
 
 @pytest.mark.parametrize("name", ["llava-1.5-7b", "llava-1.6-mistral-7b", "llava-onevision-0.5b"])
