@@ -1,7 +1,8 @@
 """The latency report: records that say what was measured, on what, and how often; and their versioned JSON.
 
-Every quantity carries its unit in its name; what is not known is null. ``report_formats`` renders the records for
-people (terminal, Markdown) and spreadsheets (CSV).
+Every quantity carries its unit in its name; what is not known is null. The raw samples are part of the report, so that
+two reports can be compared with intervals (``reporting.compare``). ``report_formats`` and ``reporting`` render the
+records for people; ``reporting/latency-report.schema.json`` describes the JSON.
 """
 
 from __future__ import annotations
@@ -19,11 +20,14 @@ from numpy.typing import NDArray
 from grip_edge.errors import UserError
 
 REPORT_KIND = "grip-edge latency report"
-REPORT_SCHEMA_VERSION = 1
+REPORT_SCHEMA_VERSION = 2
 
 # The stages of a request in order, then what is made of them.
 STAGES = ("preprocess", "vision", "select", "prefill", "decode")
-TIMES = (*STAGES, "ttft", "tpot", "total")
+TIMES = (*STAGES, "ttft", "tpot", "itl", "total")
+
+# Fewer samples than these make a 99th percentile little more than the maximum.
+SAMPLES_FOR_P99 = 100
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ class Statistics:
 
 @dataclass(frozen=True)
 class Machine:
-    """Where it ran. ``threads`` null: the default of the backend."""
+    """Where it ran. ``threads`` null: the default of the backend. ``board``: as its device tree calls it."""
 
     cpu_model: str | None
     cpu_count: int | None
@@ -60,20 +64,56 @@ class Machine:
     backend: str
     threads: int | None
     versions: dict[str, str]
+    board: str | None = None
+    gpu_model: str | None = None
+    memory_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class MachineState:
+    """What changes from minute to minute. ``power_mode`` is nvpmodel's; ``load_average`` is that of the last minute.
+
+    ``clocks_mhz`` by unit (cpu0, gpu, memory), ``temperatures_celsius`` by sensor; empty where none can be read.
+    ``throttling``: why a GPU runs below its clock; null where no GPU tells.
+    """
+
+    power_mode: str | None
+    cpu_governor: str | None
+    clocks_mhz: dict[str, float]
+    temperatures_celsius: dict[str, float]
+    throttling: tuple[str, ...] | None
+    available_bytes: int | None
+    swap_used_bytes: int | None
+    load_average: float | None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One image and question that took turns with the others."""
+
+    image: str
+    question: str
 
 
 @dataclass(frozen=True)
 class Workload:
-    """What was asked. ``warmups`` requests per budget came before the ``repeats`` that count."""
+    """What was asked. ``warmups`` requests per row came before the ``repeats`` that count.
+
+    ``bundle_sha256`` is that of ``grip.json``, which holds those of all files; ``inputs_sha256`` that of all images'
+    bytes and questions in order.
+    """
 
     bundle: str
+    bundle_sha256: str
     model: str
+    target: str
     precision: str
-    image: str
-    question: str
+    inputs: tuple[Asked, ...]
+    inputs_sha256: str
     new_tokens: int
     warmups: int
     repeats: int
+    command: str | None = None
 
 
 @dataclass(frozen=True)
@@ -85,8 +125,71 @@ class Memory:
 
 
 @dataclass(frozen=True)
+class RowMemory:
+    """Of a process of its own that serves this row alone. Host and device may be the same memory: never add them."""
+
+    peak_host_bytes: int | None
+    host_metric: str
+    peak_device_bytes: int | None
+    device_metric: str
+
+
+@dataclass(frozen=True)
+class Energy:
+    """Of ``answers`` answers in a row, idle power included. ``rail`` is the one that covers most of the machine."""
+
+    answers: int
+    source: str
+    rail: str
+    joules_per_answer: float
+    joules_per_token: float
+    watts: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Ceiling:
+    """The least time that this machine's measured rates allow a stage, beside what it took (medians)."""
+
+    stage: str
+    flops: float
+    bytes: float
+    ceiling_ms: float
+    measured_ms: float
+    ratio: float
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Share of right answers at this budget with its 95 % interval, as the bundle's scorer was evaluated."""
+
+    share: float
+    low: float
+    high: float
+    questions: int
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One request. ``asked`` is its place in the workload's inputs; ``itl_ms`` the gaps between its tokens."""
+
+    asked: int
+    kept_tokens: int
+    visual_tokens: int
+    preprocess_ms: float
+    vision_ms: float
+    select_ms: float
+    prefill_ms: float
+    decode_ms: float
+    ttft_ms: float
+    tpot_ms: float
+    total_ms: float
+    itl_ms: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class BudgetRow:
-    """One budget. ``times_ms`` by name as in ``TIMES``; ``tpot`` is the time per token after the first one.
+    """One budget at one concurrency. ``times_ms`` by name as in ``TIMES``; ``tpot`` is the mean time per token after
+    the first one, ``itl`` each single gap. Token counts are the largest of the row's images.
 
     ``ttft_ratio`` is the median TTFT over that of budget 1.0 in the same run, null where 1.0 was not measured.
     """
@@ -97,11 +200,21 @@ class BudgetRow:
     times_ms: dict[str, Statistics]
     decode_tokens_per_sec: Statistics
     ttft_ratio: float | None
+    concurrency: int = 1
+    answers_per_sec: float | None = None
+    memory: RowMemory | None = None
+    energy: Energy | None = None
+    accuracy: Accuracy | None = None
+    ceilings: tuple[Ceiling, ...] = ()
+    samples: tuple[Sample, ...] = ()
 
 
 @dataclass(frozen=True)
 class LatencyReport:
-    """``load_ms`` and ``first_ttft_ms`` are the cold start: sessions from disk, and the very first request."""
+    """``load_ms`` and ``first_ttft_ms`` are the cold start: sessions from disk, and the very first request.
+
+    ``ceiling_basis`` says where the rates of the ceilings come from; ``verdict`` is the report in words.
+    """
 
     machine: Machine
     workload: Workload
@@ -109,10 +222,15 @@ class LatencyReport:
     load_ms: float
     first_ttft_ms: float
     rows: tuple[BudgetRow, ...]
+    state_before: MachineState | None = None
+    state_after: MachineState | None = None
+    ceiling_basis: str | None = None
+    target_ttft_ms: float | None = None
+    verdict: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         head = {"kind": REPORT_KIND, "schema_version": REPORT_SCHEMA_VERSION}
-        return json.dumps(_null_for_nan({**head, **dataclasses.asdict(self)}), indent=2) + "\n"
+        return json.dumps(null_for_nan({**head, **dataclasses.asdict(self)}), indent=2) + "\n"
 
     @classmethod
     def from_json(cls, text: str, origin: str) -> LatencyReport:
@@ -125,17 +243,19 @@ class LatencyReport:
             raise UserError(f"{origin} is no {REPORT_KIND}; expected what  grip-edge bench --format json  writes.")
         found = data.pop("schema_version", None)
         if found != REPORT_SCHEMA_VERSION:
-            raise UserError(f"{origin}: schema_version is {found!r}, this version reads {REPORT_SCHEMA_VERSION}.")
+            raise UserError(
+                f"{origin}: schema_version is {found!r}, this version reads {REPORT_SCHEMA_VERSION}; measure again."
+            )
         try:
             return dacite.from_dict(cls, data, dacite.Config(strict=True, cast=[tuple]))
         except dacite.DaciteError as error:
             raise UserError(f"{origin}: {error}; measure again with this version.") from None
 
 
-def _null_for_nan(value: object) -> object:
+def null_for_nan(value: object) -> object:
     """JSON has no NaN and no infinity; both mean unknown here."""
     if isinstance(value, dict):
-        return {key: _null_for_nan(item) for key, item in value.items()}
+        return {key: null_for_nan(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_null_for_nan(item) for item in value]
+        return [null_for_nan(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

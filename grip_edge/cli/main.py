@@ -12,14 +12,19 @@ from __future__ import annotations
 
 import importlib
 import io
+import logging
 import sys
+import time
+from pathlib import Path
 from typing import Any
 
 import click
 
 from grip_edge import __version__
+from grip_edge.cli.logs import LEVELS, set_up_logging
 from grip_edge.errors import GripEdgeError
 
+_LOG = logging.getLogger(__name__)
 INTERRUPTED_EXIT_CODE = 130
 COMMANDS = (
     "train",
@@ -29,9 +34,12 @@ COMMANDS = (
     "build",
     "calibrate",
     "infer",
+    "explain",
     "bench",
+    "compare",
     "inspect",
     "verify",
+    "doctor",
     "models",
 )
 
@@ -49,20 +57,42 @@ class _LazyGroup(click.Group):
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
+        start = time.perf_counter()
         try:
-            return super().invoke(ctx)
+            outcome = super().invoke(ctx)
+            _log_end(start, 0)
+            return outcome
         except GripEdgeError as error:
-            click.echo(f"grip-edge: error: {' '.join(str(error).split())}", err=True)
+            message = " ".join(str(error).split())
+            click.echo(f"grip-edge: error: {message}", err=True)
+            _log_end(start, error.exit_code, error=message)
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:
             click.echo("grip-edge: interrupted", err=True)
+            _log_end(start, INTERRUPTED_EXIT_CODE)
             ctx.exit(INTERRUPTED_EXIT_CODE)
+        except (click.exceptions.Exit, click.ClickException) as ending:
+            _log_end(start, ending.exit_code)
+            raise
+        except Exception:
+            _LOG.info("a bug", exc_info=True)
+            raise
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="grip-edge")
-def cli() -> None:
+@click.option("--log-level", type=click.Choice(LEVELS), help="What to say on stderr.  [default: warning]")
+@click.option("--log-file", type=click.Path(path_type=Path), help="Add what happens to this file, as JSON lines.")
+@click.pass_context
+def cli(ctx: click.Context, log_level: str | None, log_file: Path | None) -> None:
     """Put a token-pruned vision-language model on a small device."""
+    ctx.call_on_close(set_up_logging(log_level, log_file))
+    _LOG.info("start", extra={"fields": {"command": ctx.invoked_subcommand, "arguments": sys.argv[1:]}})
+
+
+def _log_end(start: float, exit_code: int, **fields: object) -> None:
+    fields |= {"seconds": round(time.perf_counter() - start, 3), "exit_code": exit_code}
+    _LOG.info("end", extra={"fields": fields})
 
 
 def main() -> None:

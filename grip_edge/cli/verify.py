@@ -20,6 +20,7 @@ def verify(ctx: click.Context, bundle: str) -> None:
     from pathlib import Path
 
     from grip_edge.bundle import MANIFEST_NAME, damage, read_bundle
+    from grip_edge.cli.progress import progress
     from grip_edge.errors import BundleError, UserError
     from grip_edge.runtime import Pipeline
 
@@ -32,9 +33,11 @@ def verify(ctx: click.Context, bundle: str) -> None:
         ctx.exit(DAMAGED_EXIT_CODE)
     click.echo(f"ok       {MANIFEST_NAME}")
     damaged = False
-    for record, problem in damage(opened):
-        damaged |= problem is not None
-        click.echo(f"ok       {record.path}" if problem is None else f"DAMAGED  {record.path}: {problem}")
+    with progress() as on_step:
+        for number, (record, problem) in enumerate(damage(opened), 1):
+            damaged |= problem is not None
+            click.echo(f"ok       {record.path}" if problem is None else f"DAMAGED  {record.path}: {problem}")
+            on_step("verify", number, len(opened.manifest.files))
     if damaged:
         ctx.exit(DAMAGED_EXIT_CODE)
     try:

@@ -1,7 +1,7 @@
 """The vision features of the last few images, unpruned, so that a follow-up question re-scores but does not re-encode.
 
 Keyed by the content of the preprocessed pixels: the same picture from another file or array is the same picture.
-Not thread-safe.
+Not thread-safe, unless the capacity is 0.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ class FeatureCache:
         return self._features[key]
 
     def put(self, key: bytes, features: ImageFeatures) -> None:
+        if not self.capacity:  # nothing is written, so that threads may share a pipeline that caches nothing
+            return
         self._features[key] = features
         while len(self._features) > self.capacity:
             self._features.popitem(last=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -21,7 +21,8 @@ class Timings:
 
     ``preprocess`` is opening and preparing the image and tokenising; ``vision`` the tower; ``select`` scoring and
     choosing; ``prefill`` the prompt through the decoder up to the first token; ``decode`` the tokens after it.
-    With ``vision_cached`` the image was known already, and ``vision_ms`` is only the look-up.
+    With ``vision_cached`` the image was known already, and ``vision_ms`` is only the look-up. ``token_ms``: when each
+    token was there, the stop token too; the first one after ``ttft_ms``.
     """
 
     preprocess_ms: float
@@ -30,6 +31,7 @@ class Timings:
     prefill_ms: float
     decode_ms: float
     vision_cached: bool = False
+    token_ms: tuple[float, ...] = ()
 
     @property
     def ttft_ms(self) -> float:
@@ -43,7 +45,9 @@ class Timings:
 
 @dataclass(frozen=True)
 class Result:
-    """``tokens`` are the ids behind ``answer``, without the stop token; ``kept_indices`` ascend in raster order."""
+    """``tokens`` are the ids behind ``answer``, without the stop token; ``kept_indices`` ascend in raster order;
+    ``scores`` are the selector's, one for each visual token.
+    """
 
     answer: str
     tokens: tuple[int, ...]
@@ -53,6 +57,7 @@ class Result:
     decode_tokens_per_sec: float | None
     backend: str
     bundle: str
+    scores: tuple[float, ...] = field(default=(), repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         timings = self.timings

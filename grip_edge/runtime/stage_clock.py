@@ -17,5 +17,10 @@ class StageClock:
         self.laps_ms[stage] = self.laps_ms.get(stage, 0.0) + 1000.0 * (now - self._last)
         self._last = now
 
+    @property
+    def elapsed_ms(self) -> float:
+        """Up to the last lap."""
+        return sum(self.laps_ms.values())
+
     def resume(self) -> None:
         self._last = time.perf_counter()

@@ -59,14 +59,14 @@ class Stream:
 
         tokens: list[int] = []
         pieces: list[str] = []
+        token_ms: list[float] = []
         detokenizer = Detokenizer(pipeline.tokenizer)
-        decode_steps = -1
         stops = () if request.ignore_stop else pipeline.manifest.prompt.stop_token_ids
         sampler = Sampler(request.sampling)
         new = pipeline.graphs.next_tokens(prompt, selection, budget.visual_tokens, request.max_new_tokens, sampler)
         for token in new:
-            clock.lap("prefill" if decode_steps < 0 else "decode")
-            decode_steps += 1
+            clock.lap("decode" if token_ms else "prefill")
+            token_ms.append(clock.elapsed_ms)
             if token in stops:
                 break
             tokens.append(token)
@@ -77,7 +77,9 @@ class Stream:
                 clock.resume()
         pieces.append(detokenizer.flush())
         clock.lap("decode")
-        timings = Timings(**{f"{stage}_ms": ms for stage, ms in clock.laps_ms.items()}, vision_cached=vision_cached)
+        stages_ms = {f"{stage}_ms": ms for stage, ms in clock.laps_ms.items()}
+        timings = Timings(**stages_ms, vision_cached=vision_cached, token_ms=tuple(token_ms))
+        decode_steps = len(token_ms) - 1
         self._result = Result(
             answer="".join(pieces),
             tokens=tuple(tokens),
@@ -87,6 +89,7 @@ class Stream:
             decode_tokens_per_sec=1000.0 * decode_steps / timings.decode_ms if decode_steps else None,
             backend=pipeline.graphs.backend,
             bundle=str(pipeline.bundle.folder),
+            scores=tuple(selection.scores.tolist()),
         )
         if pieces[-1]:
             yield pieces[-1]

@@ -10,20 +10,22 @@ import numpy as np
 import pytest
 
 from grip_edge.errors import UserError
-from grip_edge.report import TIMES, BudgetRow, LatencyReport, Machine, Memory, Statistics, Workload
+from grip_edge.report import TIMES, Asked, BudgetRow, LatencyReport, Machine, Memory, Statistics, Workload
 from grip_edge.report_formats import COLUMNS, to_csv, to_markdown, to_table
 
 SAMPLES = np.random.default_rng(0).gamma(3, 10, 57)
 
 
 def report(repeats: int = 57) -> LatencyReport:
-    times = {name: Statistics.of(SAMPLES * (index + 1)) for index, name in enumerate(TIMES)}
+    drawn = np.resize(SAMPLES, repeats)
+    times = {name: Statistics.of(drawn * (index + 1)) for index, name in enumerate(TIMES)}
     rows = (
         BudgetRow("0.25", 36, 144, times, Statistics.of(SAMPLES), 0.5),
         BudgetRow("1.0", 144, 144, times, Statistics.of(SAMPLES[:1]), None),
     )
     machine = Machine(None, 2, "Linux", "onnxruntime-cpu", None, {"python": "3.11"})
-    workload = Workload("grip-bundle", "llava-tiny", "fp32", "x.png", "What?", 32, 3, repeats)
+    asked = (Asked("x.png", "What?"),)
+    workload = Workload("grip-bundle", "ab" * 32, "llava-tiny", "cpu", "fp32", asked, "cd" * 32, 32, 3, repeats)
     return LatencyReport(machine, workload, Memory(123 * 2**20, "ru_maxrss"), 80.0, 30.0, rows)
 
 
@@ -46,14 +48,14 @@ def test_json_round_trip() -> None:
     text = report().to_json()
     assert LatencyReport.from_json(text, "x.json") == report()
     document = json.loads(text)
-    assert document["schema_version"] == 1
+    assert document["schema_version"] == 2
     assert document["machine"]["cpu_model"] is None  # unknown is null
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"schema_version": 2}, "schema_version is 2, this version reads 1"),
+        ({"schema_version": 1}, "schema_version is 1, this version reads 2"),
         ({"kind": "something"}, "is no grip-edge latency report"),
         ({"extra": 1}, "extra"),
         ({"load_ms": "soon"}, "load_ms"),
@@ -85,9 +87,10 @@ def test_markdown_is_one_table_with_its_conditions() -> None:
     assert named["kept"] == "36/144"
     assert named["TTFT p50"] == f"{report().rows[0].times_ms['ttft'].p50:.2f}"
     assert named["x of 1.0"] == "0.500"
-    for condition in ("peak host memory 123 MiB (ru_maxrss)", "load 80 ms", "unknown CPU", "p99 of 57 samples"):
+    assert named["p99"] == f"~{report().rows[0].times_ms['ttft'].p99:.2f}"
+    for condition in ("whole run 123 MiB (ru_maxrss)", "load 80 ms", "unknown CPU", "(here 57)", "question: What?"):
         assert condition in text
-    assert "p99 of" not in to_markdown(report(repeats=100))
+    assert "~" not in to_markdown(report(repeats=100))
 
 
 def test_terminal_table() -> None:
