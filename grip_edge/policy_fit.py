@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from grip_edge.policy_catalog import CLS_ATTENTION, DECODER_ATTENTION, TRAINING, PolicySpec
+from grip_edge.policy_catalog import CHANCE, CLS_ATTENTION, DECODER_ATTENTION, TRAINING, PolicySpec
 
 
 @dataclass(frozen=True)
@@ -28,20 +28,10 @@ def obstacle(spec: PolicySpec, traits: ModelTraits) -> str | None:
         return "its vision tower has no CLS attention"
     if traits.tiled and TRAINING in spec.reads:
         return "scorers are made for one view, it cuts images into tiles"
-    if traits.tiled and DECODER_ATTENTION in spec.reads:
+    if traits.tiled and spec.reads & {DECODER_ATTENTION, CHANCE}:
         return "evaluated on one view only, it cuts images into tiles"
     if traits.tiled and spec.one_view:
         return "chooses within one view, it cuts images into tiles"
     if traits.decoder_layers is not None and traits.decoder_layers < spec.least_decoder_layers:
         return f"{traits.decoder_layers} decoder layers, needs {spec.least_decoder_layers}"
     return None
-
-
-def fit(spec: PolicySpec, traits: ModelTraits) -> str:
-    """``yes``, with what is still to be done, or ``no`` and why."""
-    reason = obstacle(spec, traits)
-    if reason is not None:
-        return f"no: {reason}"
-    if TRAINING in spec.reads:
-        return "yes, comes with it" if traits.scorer == spec.title else "to be trained"
-    return "yes"

@@ -11,7 +11,7 @@ import click
 from grip_edge.catalog import CONFIG_NAME, EMBEDDED, find_model, parameter_count, read_json, trained_scorer
 from grip_edge.hub import HUB_MODELS
 from grip_edge.policy_catalog import POLICY_SPECS, TRAINING
-from grip_edge.policy_fit import ModelTraits, fit
+from grip_edge.policy_fit import ModelTraits, obstacle
 from grip_edge.tiles import TilingSpec, max_visual_tokens
 
 if TYPE_CHECKING:
@@ -95,21 +95,19 @@ def models(folders: tuple[str, ...]) -> None:
     local = {name: _Model(read_json(folder / CONFIG_NAME), folder) for name, folder in found.items()}
     families = {title: _Model({"model_type": family}) for family, title in _FAMILY_NAMES.items()}
     console = Console()
-    console.print(_models(local))
-    console.print(_policies({**local, **families}))
-    click.echo(
-        "Models of the hub are downloaded when they are exported. A local folder in Hugging Face format (LLaVA-1.5,"
-    )
-    click.echo(
-        "LLaVA-NeXT, LLaVA-OneVision; Llama, Mistral or Qwen2 inside) works everywhere a name does:  --model FOLDER"
-    )
+    console.print(_local_models(local))
+    console.print(_hub_models())
+    console.print(_policies())
+    console.print(_fits({**local, **families}))
+    click.echo("Models of the hub are downloaded when they are exported. A local folder in Hugging Face format")
+    click.echo("(LLaVA-1.5, LLaVA-NeXT or LLaVA-OneVision) works everywhere a name does:  --model FOLDER")
 
 
-def _models(local: dict[str, _Model]) -> Table:
+def _local_models(models: dict[str, _Model]) -> Table:
     from rich.table import Table
 
     table = Table(_name("model"), "visual tokens", "parameters", "scorer", "accuracy by budget")
-    for name, model in local.items():
+    for name, model in models.items():
         scores = accuracy_by_budget(model.scorer) if model.scorer else {}
         table.add_row(
             name,
@@ -118,21 +116,46 @@ def _models(local: dict[str, _Model]) -> Table:
             "yes" if model.scorer else "no",
             ", ".join(f"{budget}: {100 * share:.1f} %" for budget, share in scores.items()) or "not recorded",
         )
-    table.add_section()
-    for name, on_hub in HUB_MODELS.items():
-        table.add_row(name, _Model({"model_type": on_hub.family}).visual_tokens, "", "no", f"hub: {on_hub.id}")
     return table
 
 
-def _policies(models: dict[str, _Model]) -> Table:
+def _hub_models() -> Table:
+    from rich.table import Column, Table
+
+    table = Table(_name("on the hub"), "visual tokens", Column("id", overflow="fold"))
+    for name, model in HUB_MODELS.items():
+        table.add_row(name, _Model({"model_type": model.family}).visual_tokens, model.id)
+    return table
+
+
+def _policies() -> Table:
     from rich.table import Table
 
-    table = Table(_name("name"), "policy", "reads", "export with", *models)
+    table = Table(_name("name"), "policy", "reads", "export with")
     for spec in POLICY_SPECS.values():
         option = "--policy" if spec.exportable else "--scorer FOLDER" if TRAINING in spec.reads else "only evaluated"
-        fits = [fit(spec, model.traits) for model in models.values()]
         reads = ", ".join(sorted(spec.reads - {TRAINING})) or "the budget alone"
-        table.add_row(spec.name, spec.title, reads, option, *fits)
+        table.add_row(spec.name, spec.title, reads, option)
+    return table
+
+
+def _fits(models: dict[str, _Model]) -> Table:
+    from rich.table import Table
+
+    table = Table(_name("model"), "policies that fit", "policies that do not")
+    for name, model in models.items():
+        fitting, obstacles = [], dict[str, list[str]]()
+        for spec in POLICY_SPECS.values():
+            reason = obstacle(spec, model.traits)
+            if reason is not None:
+                obstacles.setdefault(reason, []).append(spec.name)
+            elif TRAINING in spec.reads:
+                comes = model.traits.scorer == spec.title
+                fitting.append(f"{spec.name} ({'comes with it' if comes else 'to be trained'})")
+            else:
+                fitting.append(spec.name)
+        refused = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in obstacles.items())
+        table.add_row(name, ", ".join(fitting), refused)
     return table
 
 

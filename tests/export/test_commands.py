@@ -70,6 +70,7 @@ def test_a_missing_extra_names_the_pip_command(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(ModuleNotFoundError):  # our own module missing is no missing extra
         CliRunner().invoke(cli, ["export", "--model", "m", "--budget-range", "1,2"], catch_exceptions=False)
     monkeypatch.delitem(sys.modules, "grip_edge.export.checkpoint")
+    monkeypatch.delitem(sys.modules, "grip_edge.export.architecture")
     monkeypatch.setitem(sys.modules, "transformers", None)
     result = run("export", "--model", "m", "--budget-range", "1,2")
     assert result.exit_code == 2
@@ -128,7 +129,7 @@ def test_models_shows_what_the_scorer_scored(embedded: Path) -> None:
     names = ("policy", "budget", "skill", "accuracy")
     card["training"]["accuracy"] = [dict(zip(names, row, strict=True)) for row in rows]
     path.write_text(json.dumps(card))
-    result = run("models")
+    result = CliRunner().invoke(cli, ["models"], env={"COLUMNS": "300"})
     assert result.exit_code == 0, result.output
     for text in ("llava-tiny", "16", "0.1 M", "yes", "1.0: 93.0 %, 0.1: 41.0 %", "--model FOLDER"):
         assert text in result.stdout
@@ -141,15 +142,25 @@ def test_models_shows_which_policies_fit_which_model(embedded: Path, toy_checkpo
     config = json.loads((other / "config.json").read_text())
     config["vision_config"]["model_type"] = "siglip_vision_model"
     (other / "config.json").write_text(json.dumps(config))
-    result = CliRunner().invoke(cli, ["models", str(other)], env={"COLUMNS": "300"})
+    result = CliRunner().invoke(cli, ["models", str(other)], env={"COLUMNS": "1000"})
     assert result.exit_code == 0, result.output
-    rows = {row.split("│")[1].strip(): row for row in result.stdout.splitlines() if row.startswith("│")}
-    assert rows["divprune"].count(" yes ") == 2
-    assert "--policy" in rows["divprune"]
-    assert "--policy" not in rows["random"]
-    assert rows["cls"].count("no: its vision tower has no CLS attention") == 1
-    assert rows["fastv"].count("no: 2 decoder layers, needs 3") == 2
-    assert rows["grip"].count("to be trained") == 2
+    rows = {row.split("│")[1].strip(): row.split("│")[2:] for row in result.stdout.splitlines() if row.startswith("│")}
+    assert rows["divprune"][-2].strip() == "--policy"
+    assert rows["random"][-2].strip() == "only evaluated"
+    for name in ("llava-tiny", str(other), "llava-1.5-*"):
+        fitting, refused = rows[name][:2]
+        assert "divprune" in fitting
+        assert "grip (to be trained)" in fitting
+        assert ("fastv: 2 decoder layers, needs 3" in refused) == (name != "llava-1.5-*")
+        assert ("cls, visionzip: its vision tower has no CLS attention" in refused) == (name == str(other))
+    tiled = "it cuts images into tiles"
+    assert rows["llava-1.6-*"][0].strip() == "uniform, cls, divprune, cdpruner, cen-cdpruner"
+    assert f"visionzip, eadp: chooses within one view, {tiled}" in rows["llava-1.6-*"][1]
+    assert f"random, fastv, pyramiddrop: evaluated on one view only, {tiled}" in rows["llava-1.6-*"][1]
+    assert f"grip, tprl: scorers are made for one view, {tiled}" in rows["llava-1.6-*"][1]
+    assert rows["llava-onevision-*"][0].strip() == "uniform, divprune, cdpruner, cen-cdpruner"
+    assert rows["llava-1.6-mistral-7b"][0].strip() == "up to 2928"
+    assert rows["llava-onevision-0.5b"][1].strip() == "llava-hf/llava-onevision-qwen2-0.5b-ov-hf"
 
 
 def test_policy_and_scorer_exclude_each_other(requested: list[ExportOptions]) -> None:

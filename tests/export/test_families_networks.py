@@ -60,7 +60,10 @@ _SLIDES: dict[str, Any] = {"use_sliding_window": True, "sliding_window": 90}
 
 def llava(text: Any = None, vision: Any = None, **changes: Any) -> LlavaConfig:
     """Of copies: a configuration forgets how its own model computes attention when it becomes a part."""
-    parts = {"text_config": deepcopy(text or HfLlamaConfig()), "vision_config": deepcopy(vision or CLIPVisionConfig())}
+    parts: dict[str, Any] = {
+        "text_config": deepcopy(text or HfLlamaConfig()),
+        "vision_config": deepcopy(vision or CLIPVisionConfig()),
+    }
     return LlavaConfig(**parts, **changes)
 
 
