@@ -12,12 +12,13 @@ Efficiency is the share of the peak that published runs of 4 to 8 B models in in
                           tokens: AGX Orin 225 ms (0.42), Orin NX 462 ms (0.46), Thor 156 ms (0.10: int4 weights run far
                           below its peak there); Qwen3-VL-2B: Orin Nano 191 ms (0.26)
 
-RTX cards other than the 4090 have no published prefill of this kind; theirs is Orin's. A forecast is no measurement.
+No prefill of this kind is published for RTX cards, nor any in fp16 for Thor; theirs is Orin's. A forecast is no
+measurement.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from grip_edge.errors import UserError
 
@@ -27,35 +28,34 @@ CPU = "cpu"
 
 @dataclass(frozen=True)
 class Device:
-    """``reserved_bytes`` is what a running system keeps from us: on boards the desktop and camera stack, on cards the
-    display. ``unified``: CPU and GPU share the memory.
-    """
+    """``reserved_bytes`` is what a running system keeps: on boards the desktop and camera stack, on cards the display."""
 
     name: str
     title: str
     memory_bytes: int
     reserved_bytes: int
-    unified: bool
     bandwidth_bytes_per_sec: float
     fp16_flops_per_sec: float
     int8_ops_per_sec: float
     compute_efficiency: float
     bandwidth_efficiency: float
     source: str
+    block_efficiency: float | None = None
+    """Of compute with weights in blocks of 4 or 8 bits, where that differs."""
 
 
 def _jetson(
     name: str, title: str, memory: int, bandwidth: float, tflops: float, efficiency: float, source: str
 ) -> Device:
     return Device(
-        name, title, memory * GB, 3 * GB // 2, True, bandwidth * 1e9, tflops * 1e12, 2 * tflops * 1e12, efficiency, 0.7,
+        name, title, memory * GB, 3 * GB // 2, bandwidth * 1e9, tflops * 1e12, 2 * tflops * 1e12, efficiency, 0.7,
         source,
     )  # fmt: skip
 
 
 def _rtx(name: str, title: str, memory: int, bandwidth: float, tflops: float, source: str) -> Device:
     return Device(
-        name, title, memory * GB, GB // 2, False, bandwidth * 1e9, tflops * 1e12, 4 * tflops * 1e12, 0.45, 0.6, source
+        name, title, memory * GB, GB // 2, bandwidth * 1e9, tflops * 1e12, 4 * tflops * 1e12, 0.45, 0.6, source
     )
 
 
@@ -76,8 +76,8 @@ DEVICES: dict[str, Device] = {
               f"{_ORIN_BRIEF}: GPU 170 sparse INT8 TOPS, 204.8 GB/s"),
         _jetson("jetson-agx-orin-32gb", "Jetson AGX Orin 32 GB, MAXN", 32, 204.8, 27.0, 0.45,
               f"{_ORIN_BRIEF}: GPU 108 sparse INT8 TOPS, 204.8 GB/s"),
-        _jetson("jetson-thor-t5000", "Jetson AGX Thor (T5000)", 128, 273.0, 258.75, 0.10,
-              "NVIDIA Jetson Thor data sheet: 2070 sparse FP4 TFLOPS, 273 GB/s"),
+        replace(_jetson("jetson-thor-t5000", "Jetson AGX Thor (T5000)", 128, 273.0, 258.75, 0.45,
+                        "NVIDIA Jetson Thor data sheet: 2070 sparse FP4 TFLOPS, 273 GB/s"), block_efficiency=0.10),
         _rtx("rtx-3060-12gb", "GeForce RTX 3060 12 GB", 12, 360.0, 25.5,
              "NVIDIA GA102 whitepaper (rate per SM), GeForce RTX 3060 specifications: 12.7 fp32 TFLOPS, 360 GB/s"),
         _rtx("rtx-4060-8gb", "GeForce RTX 4060 8 GB", 8, 272.0, 30.2,

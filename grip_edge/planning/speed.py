@@ -31,9 +31,25 @@ class Speed:
 
 def published_speed(device: Device, schemes: tuple[str, ...]) -> Speed:
     """16-bit arithmetic for all formats but int8, which has integer products; fp32 runs at half of fp16's rate."""
-    half = device.fp16_flops_per_sec * device.compute_efficiency
-    integer = device.int8_ops_per_sec * device.compute_efficiency
     reading = device.bandwidth_bytes_per_sec * device.bandwidth_efficiency
-    products = {scheme: integer if scheme == "int8" else half / 2 if scheme == "fp32" else half for scheme in schemes}
-    shares = f"{device.compute_efficiency:.2f} of compute and {device.bandwidth_efficiency:.2f} of bandwidth"
-    return Speed(products, dict.fromkeys(schemes, reading), half, reading, _GPU_LAUNCH_MS, f"published peaks, {shares}")
+    products = {scheme: _peak(device, scheme) * _efficiency(device, scheme) for scheme in schemes}
+    shares = ", ".join(dict.fromkeys(f"{_efficiency(device, scheme):.2f}" for scheme in schemes))
+    return Speed(
+        products=products,
+        rows=dict.fromkeys(schemes, reading),
+        attention=device.fp16_flops_per_sec * device.compute_efficiency,
+        memory=reading,
+        stage_ms=_GPU_LAUNCH_MS,
+        basis=f"published peaks, {shares} of compute and {device.bandwidth_efficiency:.2f} of bandwidth",
+    )
+
+
+def _peak(device: Device, scheme: str) -> float:
+    if scheme == "int8":
+        return device.int8_ops_per_sec
+    return device.fp16_flops_per_sec / 2 if scheme == "fp32" else device.fp16_flops_per_sec
+
+
+def _efficiency(device: Device, scheme: str) -> float:
+    in_blocks = scheme in ("int8-weight", "int4") and device.block_efficiency is not None
+    return (device.block_efficiency or 0.0) if in_blocks else device.compute_efficiency
