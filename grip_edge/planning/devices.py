@@ -28,7 +28,7 @@ CPU = "cpu"
 
 @dataclass(frozen=True)
 class Device:
-    """``reserved_bytes`` is what a running system keeps: the desktop and camera stack on boards, the display on cards."""
+    """``reserved_bytes`` is what a running system keeps: desktop and camera stack on boards, the display on cards."""
 
     name: str
     title: str
