@@ -23,6 +23,9 @@ SCHEMA_VERSION = 1
 ENGINES_FOLDER = "engines"
 ENGINES_NAME = "engines.json"
 
+# An output that the decoder's engine has beside those of decoder.onnx: the likeliest token, int64 [1,1].
+GREEDY_TOKEN = "next_token"
+
 
 @dataclass(frozen=True)
 class ShapeRange:

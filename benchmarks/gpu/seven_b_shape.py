@@ -13,6 +13,7 @@ import json
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -66,13 +67,16 @@ def traced_decoder(config: LlamaConfig) -> ir.Model:
     checkpoint: Any = SimpleNamespace(text=config, config=SimpleNamespace(tie_word_embeddings=False))
     model = trace(decoder_graph(checkpoint))
     for name, value in model.graph.initializers.items():
-        sizes = tuple(int(size) for size in value.shape or ())
-        set_weight(
-            value, FloatWeight(ir.DataType.FLOAT, sizes, f"random {name}", lambda s=sizes: 0.02 * torch.randn(s))
-        )
+        sizes = tuple(size for size in value.shape or () if isinstance(size, int))
+        draw = partial(_random_weight, sizes)
+        set_weight(value, FloatWeight(ir.DataType.FLOAT, sizes, f"random {name}", draw))
     FoldTransposes()(model)
     optimize(model)
     return model
+
+
+def _random_weight(sizes: tuple[int, ...]) -> torch.Tensor:
+    return 0.02 * torch.randn(sizes)
 
 
 def write_decoder(traced: ir.Model, folder: Path, target_name: str, precision: str) -> None:

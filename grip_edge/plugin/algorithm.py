@@ -45,7 +45,8 @@ def select_row(scores: NDArray[np.floating[Any]], kept: int) -> NDArray[np.int64
     keys = order_keys(scores)
     key, ties = find_threshold(keys, kept)
     above, equal = keys > key, keys == key
-    above_before, equal_before = np.cumsum(above) - above, np.cumsum(equal) - equal
+    above_before: NDArray[np.int64] = np.cumsum(above) - above
+    equal_before: NDArray[np.int64] = np.cumsum(equal) - equal
     taken = above | (equal & (equal_before < ties))
     indices = np.empty(kept, np.int64)
     indices[(above_before + np.minimum(equal_before, ties))[taken]] = np.flatnonzero(taken)

@@ -37,17 +37,16 @@ def load_kernels(library: Path) -> Any:
 def make_creator(trt: Any, kernels: Any) -> Any:
     """Classes of ``trt``'s interfaces can only be made when it is there."""
 
-    class BudgetSelect(
-        trt.IPluginV3,
-        trt.IPluginV3OneCore,
-        trt.IPluginV3OneBuild,
-        trt.IPluginV3OneRuntime,  # type: ignore[misc]
-    ):
+    core: Any = trt.IPluginV3OneCore
+    building: Any = trt.IPluginV3OneBuild
+    running: Any = trt.IPluginV3OneRuntime
+
+    class BudgetSelect(trt.IPluginV3, core, building, running):  # type: ignore[misc]
         def __init__(self) -> None:
             trt.IPluginV3.__init__(self)
-            trt.IPluginV3OneCore.__init__(self)
-            trt.IPluginV3OneBuild.__init__(self)
-            trt.IPluginV3OneRuntime.__init__(self)
+            core.__init__(self)
+            building.__init__(self)
+            running.__init__(self)
             self.plugin_name = interface.NAME
             self.plugin_namespace = interface.NAMESPACE
             self.plugin_version = interface.VERSION

@@ -80,16 +80,16 @@ def _add_profile(builder: Any, config: Any, network: Any, file: str, index: int,
     for position in range(network.num_inputs):
         tensor = network.get_input(position)
         if tensor.name == _BUDGET:
-            smallest, likeliest, largest = ((value,) for value in axes["K"])
+            ranges: tuple[tuple[int, ...], ...] = tuple((value,) for value in axes["K"])
             if not tensor.is_shape_tensor:
                 raise BuildError(f"{file}: the budget is not a shape input; TensorRT would wait for the device")
-            profile.set_shape_input(tensor.name, smallest, likeliest, largest)
+            profile.set_shape_input(tensor.name, *ranges)
         elif -1 in tuple(tensor.shape):
-            smallest, likeliest, largest = (_shape(tensor, axes, which) for which in range(3))
-            profile.set_shape(tensor.name, smallest, likeliest, largest)
+            ranges = tuple(_shape(tensor, axes, which) for which in range(3))
+            profile.set_shape(tensor.name, *ranges)
         else:
             continue
-        found.append(ShapeRange(file, index, tensor.name, smallest, likeliest, largest))
+        found.append(ShapeRange(file, index, tensor.name, *ranges))
     if found:
         config.add_optimization_profile(profile)
     return tuple(found)

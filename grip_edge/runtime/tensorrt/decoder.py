@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from grip_edge.engines import GREEDY_TOKEN
 from grip_edge.errors import PromptError
 from grip_edge.manifest import TextSpec
 from grip_edge.runtime.tensorrt.cache import DeviceCache
@@ -19,7 +20,6 @@ from grip_edge.runtime.tensorrt.driver import CudaError, Driver
 from grip_edge.runtime.tensorrt.engine import Engine
 
 PREFILL, DECODE = 0, 1
-GREEDY_TOKEN = "next_token"
 
 
 class DeviceDecoder:
