@@ -57,7 +57,7 @@ class Budget:
             return max(1, math.floor((self.ratio or 0.0) * visual_tokens + 0.5))
         if self.tokens > visual_tokens:
             raise BudgetError(
-                f"Budget {self.tokens} is more than the {visual_tokens} visual tokens of this model; "
+                f"Budget {self.tokens} is more than the {visual_tokens} visual tokens of this image; "
                 f"expected at most {visual_tokens}, or a ratio such as 0.25."
             )
         return self.tokens

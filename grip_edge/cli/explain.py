@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import click
@@ -46,7 +47,9 @@ def explain(
             results.append(stream.result())
     save_kept(out, draw_explanation(image, pipeline.manifest, question, [panel_of(result) for result in results]))
     if as_json:
-        documents = [result.to_dict() | {"scores": list(result.scores)} for result in results]
+        # JSON has no infinity: null is a token that the policy never chooses.
+        scores = [[score if math.isfinite(score) else None for score in result.scores] for result in results]
+        documents = [result.to_dict() | {"scores": own} for result, own in zip(results, scores, strict=True)]
         click.echo(json.dumps(documents, ensure_ascii=False, indent=2))
         return
     for budget, result in zip(wanted, results, strict=True):

@@ -226,7 +226,7 @@ def test_too_little_room_is_said_before_anything_is_written(
     ("changes", "expected"),
     [
         ({"target": "tensorrt"}, "--target tensorrt does not exist; choose from: cpu, cuda, rtx"),
-        ({"model": "llava-7b"}, "no model 'llava-7b'. Known: llava-tiny; a local folder in Hugging Face format"),
+        ({"model": "llava-7b"}, "no model 'llava-7b'. Known: llava-tiny, llava-1.5-7b, "),
         ({"scorer": None}, "No trained scorer comes with .*--scorer, or choose a policy that needs no .* --policy"),
         ({"scorer": Path("nowhere")}, "'nowhere' is no scorer"),
     ],
