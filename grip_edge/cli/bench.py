@@ -37,6 +37,7 @@ _FORMATS = ("table", "md", "csv", "json", "html")
 @click.option("--warmups", type=int, default=3, show_default=True, help="Requests per budget before those.")
 @click.option("--new-tokens", type=int, default=32, show_default=True, help="Tokens of every answer.")
 @click.option("--threads", type=int, help="Threads of ONNX Runtime.  [default: its own choice]")
+@click.option("--backend", help="What runs the graphs.  [default: the fastest that is here]")
 @click.option("--concurrency", default="1", show_default=True, help="Clients at once, comma-separated, as in 1,2,4.")
 @click.option("--target-ttft-ms", type=float, help="Say which budget holds this time to the first token.")
 @click.option("--memory/--no-memory", default=True, show_default=True, help="Measure memory in processes of their own.")
@@ -60,6 +61,7 @@ def bench(
     warmups: int,
     new_tokens: int,
     threads: int | None,
+    backend: str | None,
     concurrency: str,
     target_ttft_ms: float | None,
     memory: bool,
@@ -95,6 +97,7 @@ def bench(
         warmups=warmups,
         new_tokens=new_tokens,
         threads=threads,
+        backend=backend,
         concurrency=_clients(concurrency),
         measure_memory=memory,
         measure_energy=energy,

@@ -14,7 +14,7 @@ _MIB = 2**20
 _STYLE = """
 :root { color-scheme: light; }
 body { font: 15px/1.5 system-ui, sans-serif; color: #1f2933; background: #f5f7fa; margin: 0; }
-main { max-width: 1080px; margin: 0 auto; padding: 24px 20px 60px; }
+main { max-width: 1160px; margin: 0 auto; padding: 24px 20px 60px; }
 h1 { font-size: 24px; margin: 8px 0 16px; } h2 { font-size: 18px; margin: 32px 0 8px; }
 .verdict { background: #e7f5ee; border-left: 5px solid #009e73; padding: 10px 18px; }
 .verdict p { margin: 6px 0; }
@@ -22,8 +22,8 @@ figure { margin: 16px 0; background: #fff; border: 1px solid #dde3ea; padding: 8
 svg { max-width: 100%; height: auto; display: block; margin: 0 auto; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; background: #fff; font-variant-numeric: tabular-nums; }
-th, td { border: 1px solid #dde3ea; padding: 4px 9px; text-align: right; white-space: nowrap; }
-th { background: #eef2f6; font-weight: 600; } td:first-child, th:first-child { text-align: left; }
+th, td { border: 1px solid #dde3ea; padding: 3px 7px; text-align: right; white-space: nowrap; }
+th { background: #eef2f6; font-weight: 600; white-space: normal; } td:first-child, th:first-child { text-align: left; }
 .facts td { text-align: left; white-space: normal; }
 ul { padding-left: 20px; color: #5f6c7b; }
 """.strip()

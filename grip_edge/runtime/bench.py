@@ -17,27 +17,25 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from grip_edge.budget import Budget
 from grip_edge.bundle import MANIFEST_NAME, sha256_of
 from grip_edge.errors import BudgetError, UserError
 from grip_edge.manifest import Manifest
-from grip_edge.report import TIMES, Asked, BudgetRow, Energy, LatencyReport, Sample, Statistics, Workload
+from grip_edge.report import TIMES, Asked, BudgetRow, LatencyReport, Sample, Statistics, Workload
+from grip_edge.runtime.backend import TENSORRT
 from grip_edge.runtime.bench_inputs import BenchInput, bench_inputs, inputs_sha256
-from grip_edge.runtime.energy import EnergyMeter, find_meter
+from grip_edge.runtime.bench_resources import with_energy, with_memory
 from grip_edge.runtime.load_generator import Load, Order, interleaved, run_orders
 from grip_edge.runtime.machine import machine, peak_memory
 from grip_edge.runtime.machine_state import machine_state
-from grip_edge.runtime.memory_probe import ProbeRequest, probe_memory
-from grip_edge.runtime.nvml import Gpu
+from grip_edge.runtime.memory_probe import ProbeRequest
 from grip_edge.runtime.pipeline import Pipeline
 
 DEFAULT_BUDGETS = ("0.1", "0.25", "0.5", "1.0")
 QUESTION = "What is in the picture?"
-# Long enough for a sensor that is read every 50 ms.
-_ENERGY_SECONDS = 3.0
 
 OnStep = Callable[[str, int, int], None]
 
@@ -47,7 +45,7 @@ class BenchSettings:
     """``budgets`` empty: those of ``DEFAULT_BUDGETS`` that the bundle serves. ``image`` None: a made-up photograph.
 
     ``questions`` is a JSONL file of images and questions that take turns; ``repeats`` then rounds up so that all come
-    equally often. ``command`` is what was typed, for the record.
+    equally often. ``backend`` None is the pipeline's own choice. ``command`` is what was typed, for the record.
     """
 
     bundle: Path
@@ -59,6 +57,7 @@ class BenchSettings:
     warmups: int = 3
     new_tokens: int = 32
     threads: int | None = None
+    backend: str | None = None
     concurrency: tuple[int, ...] = (1,)
     measure_memory: bool = True
     measure_energy: bool = True
@@ -79,19 +78,21 @@ def run_bench(settings: BenchSettings, on_step: OnStep = lambda *_: None) -> Lat
     with bench_inputs(settings.image, settings.question, settings.questions) as inputs:
         before = machine_state()
         start = time.perf_counter()
-        pipeline = Pipeline.load(settings.bundle, settings.threads, cached_images=0)
+        pipeline = Pipeline.load(settings.bundle, settings.threads, 0, settings.backend)
         load_ms = 1000.0 * (time.perf_counter() - start)
+        if max(settings.concurrency) > 1 and pipeline.graphs.backend == TENSORRT:
+            raise UserError("Engines of TensorRT serve one request at a time here; leave out --concurrency.")
         budgets = _budgets(settings, pipeline.manifest)
         workload = _workload(settings, pipeline.manifest, inputs)
         cold = pipeline.generate(inputs[0].path, inputs[0].question, budgets[0], max_new_tokens=settings.new_tokens)
         rows = _timed(pipeline, inputs, budgets, settings, on_step)
         if settings.measure_energy:
-            rows = _with_energy(rows, pipeline, inputs, settings.new_tokens, on_step)
+            rows = with_energy(rows, pipeline, inputs, settings.new_tokens, on_step)
         memory, after = peak_memory(), machine_state()
         del pipeline
         gc.collect()
         if settings.measure_memory:
-            rows = _with_memory(rows, inputs[0], settings, on_step)
+            rows = with_memory(rows, _probe(settings, inputs[0]), on_step)
     return LatencyReport(
         machine=machine(settings.threads, cold.backend),
         workload=workload,
@@ -166,54 +167,17 @@ def _statistics(samples: Sequence[Sample]) -> dict[str, Statistics]:
     return {name: Statistics.of(gaps if name == "itl" else single[name]) for name in TIMES}
 
 
-def _with_energy(
-    rows: tuple[BudgetRow, ...], pipeline: Pipeline, inputs: Sequence[BenchInput], new_tokens: int, on_step: OnStep
-) -> tuple[BudgetRow, ...]:
-    """Of rows with one client: as many answers in a row as make a few seconds."""
-    meter = find_meter(gpu=Gpu.find())
-    if meter is None:
-        return rows
-    measured = []
-    for index, row in enumerate(rows):
-        on_step("energy", index, len(rows))
-        if row.concurrency == 1:
-            answers = max(2, round(1000.0 * _ENERGY_SECONDS / row.times_ms["total"].p50))
-            orders = interleaved((row.budget,), len(inputs), answers)
-            with meter:
-                run_orders(pipeline, inputs, orders, new_tokens)
-            row = replace(row, energy=energy_of(meter, answers, new_tokens))
-        measured.append(row)
-    return tuple(measured)
-
-
-def energy_of(meter: EnergyMeter, answers: int, new_tokens: int) -> Energy | None:
-    rail = meter.main_rail
-    if rail is None:
-        return None
-    per_answer = meter.joules[rail] / answers
-    watts = {name: joules / meter.seconds for name, joules in meter.joules.items()}
-    return Energy(answers, meter.source, rail, per_answer, per_answer / new_tokens, watts)
-
-
-def _with_memory(
-    rows: tuple[BudgetRow, ...], asked: BenchInput, settings: BenchSettings, on_step: OnStep
-) -> tuple[BudgetRow, ...]:
-    """Of rows with one client, with the first input."""
-    measured = []
-    for index, row in enumerate(rows):
-        on_step("memory", index, len(rows))
-        if row.concurrency == 1:
-            request = ProbeRequest(
-                bundle=str(settings.bundle),
-                budget=row.budget,
-                image=str(asked.path),
-                question=asked.question,
-                new_tokens=settings.new_tokens,
-                threads=settings.threads,
-            )
-            row = replace(row, memory=probe_memory(request))
-        measured.append(row)
-    return tuple(measured)
+def _probe(settings: BenchSettings, asked: BenchInput) -> ProbeRequest:
+    """The budget is filled in row by row."""
+    return ProbeRequest(
+        bundle=str(settings.bundle),
+        budget="",
+        image=str(asked.path),
+        question=asked.question,
+        new_tokens=settings.new_tokens,
+        threads=settings.threads,
+        backend=settings.backend,
+    )
 
 
 def _budgets(settings: BenchSettings, manifest: Manifest) -> tuple[str, ...]:

@@ -37,6 +37,7 @@ class ProbeRequest:
     new_tokens: int
     requests: int = 2
     threads: int | None = None
+    backend: str | None = None
 
 
 def probe_memory(request: ProbeRequest) -> RowMemory:
@@ -71,7 +72,7 @@ def main() -> None:
 def _serve(request: ProbeRequest, between: Callable[[], None]) -> None:
     from grip_edge.runtime.pipeline import Pipeline
 
-    pipeline = Pipeline.load(request.bundle, request.threads, cached_images=0)
+    pipeline = Pipeline.load(request.bundle, request.threads, 0, request.backend)
     for _ in range(request.requests):
         pipeline.generate(
             request.image, request.question, request.budget, max_new_tokens=request.new_tokens, ignore_stop=True

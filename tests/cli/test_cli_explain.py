@@ -18,7 +18,8 @@ def test_answers_are_those_of_infer(run: Callable[..., Any], workplace: Path) ->
     assert outcome.exit_code == 0
     expected = [run("infer", "picture.png", QUESTION, "--budget", budget, *limit).stdout for budget in ("4", "1.0")]
     assert outcome.stdout == f"4 (4 of 16): {expected[0]}1.0 (16 of 16): {expected[1]}"
-    assert Image.open(workplace / "why.png").width > 800
+    with Image.open(workplace / "why.png") as page:
+        assert page.width > 800
 
 
 def test_json_holds_the_scores(run: Callable[..., Any]) -> None:

@@ -15,7 +15,7 @@ from grip_edge.cli.main import COMMANDS, cli
 from grip_edge.errors import ParityError
 from grip_edge.runtime import Pipeline
 
-OWN_COMMANDS = ("infer", "bench", "inspect", "verify")
+OWN_COMMANDS = ("infer", "explain", "bench", "compare", "inspect", "verify", "doctor")
 
 
 @pytest.mark.parametrize("name", OWN_COMMANDS)
@@ -26,7 +26,7 @@ def test_help_begins_with_a_verb_and_shows_an_example(run: Callable[..., Any], n
     command = cli.get_command(click.Context(cli), name)
     assert command is not None
     assert command.help is not None
-    assert command.help.split()[0] in ("Answer", "Measure", "Show", "Check")
+    assert command.help.split()[0] in ("Answer", "Draw", "Measure", "Compare", "Show", "Check")
     assert all(option.help for option in command.params if isinstance(option, click.Option) and option.name != "style")
 
 
@@ -45,7 +45,7 @@ def test_version(run: Callable[..., Any]) -> None:
 
 
 def test_errors_return_the_exit_code_of_their_class(run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise ParityError("two\nlines become one.")
 
     monkeypatch.setattr(Pipeline, "load", fail)
@@ -54,7 +54,7 @@ def test_errors_return_the_exit_code_of_their_class(run: Callable[..., Any], mon
 
 
 def test_a_bug_keeps_its_traceback(run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise ZeroDivisionError("a bug")
 
     monkeypatch.setattr(Pipeline, "load", fail)
@@ -63,7 +63,7 @@ def test_a_bug_keeps_its_traceback(run: Callable[..., Any], monkeypatch: pytest.
 
 
 def test_ctrl_c_is_one_line_and_exit_code_130(run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(*_: object) -> None:
+    def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Pipeline, "load", interrupt)
@@ -103,4 +103,4 @@ def test_a_mistake_as_a_program_is_one_line(workplace: Path) -> None:
 
 
 def test_all_commands_of_the_contract_are_there() -> None:
-    assert set(COMMANDS) >= {"export", "infer", "bench", "inspect", "verify", "models"}
+    assert set(COMMANDS) >= {"export", "infer", "bench", "compare", "explain", "doctor", "inspect", "verify", "models"}

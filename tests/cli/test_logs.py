@@ -45,7 +45,7 @@ def test_an_error_is_logged_with_its_exit_code(run: Callable[..., Any], workplac
 def test_a_bug_is_logged_with_its_traceback(
     run: Callable[..., Any], workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise ZeroDivisionError("a bug")
 
     monkeypatch.setattr(Pipeline, "load", fail)

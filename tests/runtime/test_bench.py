@@ -12,8 +12,9 @@ import pytest
 from grip_edge.errors import BudgetError, ImageError, UserError
 from grip_edge.report import TIMES, Sample
 from grip_edge.runtime import BudgetUse, Pipeline, Result, Timings
-from grip_edge.runtime.bench import BenchSettings, energy_of, report_rows, run_bench
+from grip_edge.runtime.bench import BenchSettings, report_rows, run_bench
 from grip_edge.runtime.bench_inputs import BenchInput, inputs_sha256
+from grip_edge.runtime.bench_resources import energy_of
 from grip_edge.runtime.energy import EnergyMeter
 from grip_edge.runtime.load_generator import Load, Order, interleaved, run_orders, sample
 from grip_edge.runtime.memory_probe import ProbeRequest, probe_memory
