@@ -73,7 +73,7 @@ def choose_backend(bundle: Bundle) -> tuple[str, str]:
         except (BundleError, UserError) as error:
             note = f"; engines are there, but: {error}"
         else:
-            return TENSORRT, f"engines for this device in '{found.folder}'"
+            return TENSORRT, f"engines of {trt.__name__} {trt.__version__} for this device in '{found.folder}'"
     else:
         note = ""
     if PROVIDERS["onnxruntime-cuda"] in ort.get_available_providers():

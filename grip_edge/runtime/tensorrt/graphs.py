@@ -55,12 +55,13 @@ class DeviceSelection:
 
 
 class TensorRTGraphs:
+    backend = "tensorrt"
+
     def __init__(
         self, bundle: Bundle, engines: Engines, trt: Any, runtime: Any, driver: Driver, time_stages: bool = True
     ) -> None:
         if bundle.manifest.image.tiling is not None:
             raise UserError("Models that cut images into tiles run with --backend onnxruntime; engines take one view.")
-        self.backend = f"{engines.manifest.package.replace('_', '-')} {engines.manifest.package_version}"
         self._manifest, self._driver, self._time_stages = bundle.manifest, driver, time_stages
         capacity = engines.manifest.cache_capacity
         load = {name: Engine(trt, engines.path(f"{name}.onnx"), runtime) for name in ("vision", "embed", "select")}
