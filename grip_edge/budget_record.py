@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+AUTO_BUDGET = "auto"
+"""In place of a budget: the recommended one."""
+
 
 @dataclass(frozen=True)
 class BudgetEvidence:

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     "--budget",
     default="0.25",
     show_default=True,
-    help="Visual tokens to keep: a ratio in (0, 1] with a decimal point, or a token count. 1.0 is the unpruned model.",
+    help="Visual tokens to keep: a ratio in (0, 1] with a decimal point, or a token count. 1.0 is the unpruned model; "
+    "auto is what grip-edge calibrate recommends.",
 )
 @click.option("--max-new-tokens", type=int, default=64, show_default=True, help="Longest answer.")
 @click.option("--temperature", type=float, default=0.0, show_default=True, help="0 takes the likeliest token.")

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from grip_edge.budget import Budget
+from grip_edge.budget_record import AUTO_BUDGET
 from grip_edge.bundle import TOKENIZER_NAME, Bundle, open_bundle
 from grip_edge.errors import BundleError, UserError
 from grip_edge.runtime.backend import open_backend
@@ -95,15 +96,25 @@ class Pipeline:
     ) -> Stream:
         """The answer piece by piece. Options are checked at once; the work starts when the first piece is read.
 
-        ``budget`` is a ratio (float), a token count (int) or either as text; where the number of visual tokens depends
-        on the image, a token count is checked when the image is read. ``ignore_stop`` goes on to ``max_new_tokens``
+        ``budget`` is a ratio (float), a token count (int), either as text, or "auto": what ``grip-edge calibrate``
+        recommends. Where the number of visual tokens depends on the image, a token count is checked when the image is
+        read. ``ignore_stop`` goes on to ``max_new_tokens``
         whatever the model says, for timing.
         """
-        wanted = Budget.of(budget)
+        wanted = self._recommended() if budget == AUTO_BUDGET else Budget.of(budget)
         if self.manifest.image.tiling is None or wanted.tokens is None:
             self.manifest.budget_range.resolve(wanted)
         sampling = Sampling(temperature, top_p, seed)
         return Stream(self, Request(image, question, wanted, max_new_tokens, sampling, ignore_stop))
+
+    def _recommended(self) -> Budget:
+        found = self.manifest.recommended_budget
+        if found is None:
+            raise UserError(
+                "Budget auto needs a recommendation, and this bundle has none; run  grip-edge calibrate BUNDLE "
+                "--min-agreement 0.95,  or give a ratio such as 0.25."
+            )
+        return Budget(tokens=found.kept_tokens)
 
     def encode_image(self, pixels: NDArray[np.float32]) -> tuple[ImageFeatures, bool]:
         """pixels [A,3,H,W] -> features of all patches, and whether they were known already."""

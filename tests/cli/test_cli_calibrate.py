@@ -51,7 +51,7 @@ def test_a_quantised_bundle_that_says_what_it_cost(run: Run, questions: Path, wo
 
 
 def test_limits_keep_layers_in_more_bits(run: Run, questions: Path, workplace: Path) -> None:
-    """A third of what int8 costs without limits. The embeddings, which no search reaches, cost nothing here."""
+    """Half of what int8 costs without limits. The embeddings, which no search reaches, cost nothing here."""
     asked = (
         "calibrate",
         "grip-bundle",
@@ -65,7 +65,7 @@ def test_limits_keep_layers_in_more_bits(run: Run, questions: Path, workplace: P
     assert run(*asked, "--out", "free").exit_code == 0
     free = open_bundle(workplace / "free").manifest.calibration
     assert free is not None
-    limit = free.cost.mean_kl / 3
+    limit = free.cost.mean_kl / 2
     outcome = run(*asked, "--max-kl", repr(limit), "--out", "limited")
     assert outcome.exit_code == 0, outcome.stderr
     limited = open_bundle(workplace / "limited").manifest
@@ -98,7 +98,9 @@ Refused = Callable[..., str]
         (("--precision", "int3"), "--precision int3 does not exist"),
         (("--int4-block", "32"), "--int4-block has no effect with --precision int8"),
         (("--max-kl", "0"), "--max-kl is above 0; got 0.0"),
-        (("--min-agreement", "1.5"), "--min-agreement is a share in (0, 1]; got 1.5"),
+        (("--min-token-agreement", "1.5"), "--min-token-agreement is a share in (0, 1]; got 1.5"),
+        (("--budgets", "4"), "--budgets is about budgets; add --min-agreement or --target-ttft-ms"),
+        (("--min-agreement", "2"), "--min-agreement is a share in (0, 1]; got 2"),
         (("--images", "0"), "--images is at least 1; got 0"),
         (("--data", "nowhere"), "There is no data 'nowhere'"),
         (("--split", "none"), "Unknown split 'none'"),
@@ -109,6 +111,59 @@ Refused = Callable[..., str]
 def test_mistakes_are_refused_before_any_work(refused: Refused, arguments: tuple[str, ...], message: str) -> None:
     given: tuple[Any, ...] = arguments if "--out" in arguments else (*arguments, "--out", "new")
     assert message in refused("calibrate", "grip-bundle", *given)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "calibrate needs a purpose"),
+        (("--images", "4"), "calibrate needs a purpose"),
+        (("--precision", "int8"), "--precision is about a quantised bundle; name it with --out"),
+        (("--no-rescale", "--min-agreement", "0.9"), "--rescale is about a quantised bundle"),
+        (("--min-agreement", "0"), "--min-agreement is a share in (0, 1]; got 0"),
+        (("--target-ttft-ms", "-1"), "--target-ttft-ms is more than 0; got -1"),
+        (("--min-agreement", "0.9", "--confidence", "1"), "--confidence is in [0.5, 1)"),
+        (("--min-agreement", "0.9", "--budgets", "12"), "this bundle serves"),
+        (("--min-agreement", "0.9", "--requests", "0"), "at least 1"),
+        (("--target-ttft-ms", "0.001", "--images", "1", "--requests", "2"), "No budget answers within 0.001 ms"),
+    ],
+)
+def test_a_budget_needs_a_promise_that_makes_sense(refused: Refused, arguments: tuple[str, ...], message: str) -> None:
+    assert message in refused("calibrate", "grip-bundle", *arguments)
+
+
+def test_the_recommended_budget_is_used(run: Run, refused: Refused, questions: Path, workplace: Path) -> None:
+    """Reference: the evidence, recomputed from answers of the runtime."""
+    infer = ("infer", "picture.png", "what?", "--bundle", "grip-bundle", "--json", "--budget")
+    assert "calibrate BUNDLE" in refused(*infer, "auto")
+    asked = ("calibrate", "grip-bundle", "--data", str(questions), "--requests", "3", "--budgets", "2,4,8")
+    outcome = run(*asked, "--target-ttft-ms", "100000")
+    assert outcome.exit_code == 0, outcome.stderr
+    record = open_bundle(workplace / "grip-bundle").manifest.recommended_budget
+    assert record is not None
+    assert [one.kept_tokens for one in record.evidence] == [2, 4, 8, 16]
+    assert record.kept_tokens == 16, "all are fast enough, so none need be dropped"
+    assert (record.images, record.questions, record.promise) == (6, 6, {"target_ttft_ms": 100000})
+    assert record.evidence[-1].agreement == record.evidence[-1].agreement_low == 1.0
+    assert "keep 16 of 16 visual tokens" in " ".join(outcome.stdout.split())
+
+    answers = {
+        budget: [
+            run("infer", f"{number}.png", "what is this?", "--budget", budget, "--max-new-tokens", "16").stdout
+            for number in range(6)
+        ]
+        for budget in ("4", "16")
+    }
+    same = [own == other for own, other in zip(answers["4"], answers["16"], strict=True)]
+    assert record.evidence[1].agreement == pytest.approx(sum(same) / 6)
+
+    assert run(*asked, "--min-agreement", "0.01", "--confidence", "0.5").exit_code == 0
+    chosen = open_bundle(workplace / "grip-bundle").manifest.recommended_budget
+    assert chosen is not None
+    used = run(*infer, "auto")
+    assert used.exit_code == 0, used.stderr
+    assert json.loads(used.stdout)["budget"]["kept_tokens"] == chosen.kept_tokens
+    assert run("verify", "grip-bundle").exit_code == 0
 
 
 def test_one_image_is_too_few(refused: Refused, questions: Path) -> None:

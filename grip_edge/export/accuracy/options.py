@@ -30,7 +30,7 @@ class CalibrationOptions:
         if self.max_kl is not None and not self.max_kl > 0:
             raise UserError(f"--max-kl is above 0; got {self.max_kl}.")
         if self.min_agreement is not None and not 0 < self.min_agreement <= 1:
-            raise UserError(f"--min-agreement is a share in (0, 1]; got {self.min_agreement}.")
+            raise UserError(f"--min-token-agreement is a share in (0, 1]; got {self.min_agreement}.")
         if self.out.resolve() == self.bundle.resolve():
             raise UserError(f"--out '{self.out}' is the bundle that is read; choose another.")
 

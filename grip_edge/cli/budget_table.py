@@ -1,0 +1,45 @@
+"""What ``grip-edge calibrate`` recommends, for people: the verdict in words, and the table that it rests on."""
+
+from __future__ import annotations
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from grip_edge.budget_record import RecommendedBudget
+from grip_edge.bundle import Bundle
+
+
+def print_recommendation(bundle: Bundle, found: RecommendedBudget) -> None:
+    tokens = bundle.manifest.model.vision.visual_tokens
+    table = Table(title=f"{found.questions} questions about {found.images} images, {found.data}", title_style="bold")
+    for column in ("kept tokens", "as unpruned", f"at least ({found.confidence:g})", "right", "TTFT p50 ms", "p90 ms"):
+        table.add_column(column, justify="right")
+    for one in found.evidence:
+        cells = (
+            f"{one.kept_tokens} of {tokens}",
+            f"{one.agreement:.1%}",
+            f"{one.agreement_low:.1%}",
+            f"{one.accuracy:.1%}",
+            f"{one.ttft_p50_ms:.1f}",
+            f"{one.ttft_p90_ms:.1f}",
+        )
+        table.add_row(*cells, style="bold" if one.kept_tokens == found.kept_tokens else None)
+    Console(highlight=False).print(table)
+    click.echo(verdict(found, tokens))
+    click.echo(f"Next:\n  grip-edge infer IMAGE QUESTION --bundle {bundle.folder} --budget auto")
+
+
+def verdict(found: RecommendedBudget, visual_tokens: int) -> str:
+    """One sentence."""
+    chosen = next(one for one in found.evidence if one.kept_tokens == found.kept_tokens)
+    wishes = []
+    if "min_agreement" in found.promise:
+        wishes.append(f"the unpruned answer in {found.promise['min_agreement']:.1%} of the questions")
+    if "target_ttft_ms" in found.promise:
+        wishes.append(f"TTFT of {found.promise['target_ttft_ms']:g} ms or less")
+    return (
+        f"For {' and '.join(wishes)}, keep {found.kept_tokens} of {visual_tokens} visual tokens: "
+        f"{chosen.agreement:.1%} as unpruned (at least {chosen.agreement_low:.1%} with confidence {found.confidence:g}; {found.method}), "
+        f"{chosen.accuracy:.1%} right, TTFT {chosen.ttft_p90_ms:.1f} ms at the 90th percentile on {found.processor}."
+    )
