@@ -38,8 +38,9 @@ def verdict(found: RecommendedBudget, visual_tokens: int) -> str:
         wishes.append(f"the unpruned answer in {found.promise['min_agreement']:.1%} of the questions")
     if "target_ttft_ms" in found.promise:
         wishes.append(f"TTFT of {found.promise['target_ttft_ms']:g} ms or less")
+    sure = f"at least {chosen.agreement_low:.1%} with confidence {found.confidence:g}; {found.method}"
     return (
         f"For {' and '.join(wishes)}, keep {found.kept_tokens} of {visual_tokens} visual tokens: "
-        f"{chosen.agreement:.1%} as unpruned (at least {chosen.agreement_low:.1%} with confidence {found.confidence:g}; {found.method}), "
-        f"{chosen.accuracy:.1%} right, TTFT {chosen.ttft_p90_ms:.1f} ms at the 90th percentile on {found.processor}."
+        f"{chosen.agreement:.1%} as unpruned ({sure}), {chosen.accuracy:.1%} right, "
+        f"TTFT {chosen.ttft_p90_ms:.1f} ms at the 90th percentile on {found.processor}."
     )
