@@ -1,7 +1,7 @@
 """The latency report for people and spreadsheets: terminal table, Markdown, CSV.
 
-The tables show medians, and the tail of the time to first token; the CSV and the JSON hold every statistic. A p99 of
-fewer than 100 samples carries a mark. HTML is in ``reporting.html``.
+The tables show medians, and the tail of the time to first token, in the columns that say something; the CSV and the
+JSON hold every statistic. A p99 of fewer than 100 samples carries a mark. HTML is in ``reporting.html``.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 _SHOWN_STAGES = STAGES[:-1]
 _MIB = 2**20
 FEW_SAMPLES_MARK = "~"
+_CLIENTS = "clients"
 
 COLUMNS = (
     "budget",
     "kept",
-    "clients",
+    _CLIENTS,
     *(f"{stage} ms" for stage in _SHOWN_STAGES),
     "TTFT p50",
     "p90",
@@ -47,18 +48,20 @@ def to_table(report: LatencyReport) -> RenderableType:
     table = Table(
         title=report_title(report), title_justify="left", title_style="bold", header_style="dim", padding=(0, 0)
     )
-    for name in COLUMNS:
+    columns, rows = columns_and_cells(report)
+    for name in columns:
         table.add_column(name, justify="right", style="bold" if name == "TTFT p50" else "")
-    for row in report.rows:
-        table.add_row(*cells(row))
+    for row in rows:
+        table.add_row(*row)
     verdict = (Text(line, style="bold") for line in report.verdict)
     return Group(table, *verdict, *(Text(line, style="dim") for line in notes(report)))
 
 
 def to_markdown(report: LatencyReport) -> str:
     lines = [f"**{report_title(report)}**", "", *report.verdict, *([""] if report.verdict else [])]
-    lines += [f"| {' | '.join(COLUMNS)} |", "|" + " ---: |" * len(COLUMNS)]
-    lines += [f"| {' | '.join(cells(row))} |" for row in report.rows]
+    columns, rows = columns_and_cells(report)
+    lines += [f"| {' | '.join(columns)} |", "|" + " ---: |" * len(columns)]
+    lines += [f"| {' | '.join(row)} |" for row in rows]
     return "\n".join([*lines, "", *(f"- {line}" for line in notes(report))]) + "\n"
 
 
@@ -82,7 +85,17 @@ def report_title(report: LatencyReport) -> str:
     return f"{work.model} {work.precision} on {report.machine.backend}: {work.repeats} requests per budget"
 
 
-def cells(row: BudgetRow) -> tuple[str, ...]:
+def columns_and_cells(report: LatencyReport) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """The columns that say something here, and each row's cells in them."""
+    full = [dict(zip(COLUMNS, _cells(row), strict=True)) for row in report.rows]
+    silent = {name for name in COLUMNS if not any(row[name] for row in full)}
+    if all(row.concurrency == 1 for row in report.rows):
+        silent.add(_CLIENTS)
+    columns = tuple(name for name in COLUMNS if name not in silent)
+    return columns, [tuple(row[name] for name in columns) for row in full]
+
+
+def _cells(row: BudgetRow) -> tuple[str, ...]:
     """As in ``COLUMNS``; what is not known is empty."""
     ttft, memory, accuracy = row.times_ms["ttft"], row.memory, row.accuracy
     peak = None if memory is None else memory.peak_host_bytes

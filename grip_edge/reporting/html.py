@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from grip_edge.report import TIMES, LatencyReport, MachineState
-from grip_edge.report_formats import COLUMNS, cells, notes, report_title
+from grip_edge.report_formats import columns_and_cells, notes, report_title
 from grip_edge.reporting.plots import plots, row_name
 
 _STATISTICS = ("n", "mean", "std", "min", "p50", "p90", "p95", "p99", "max")
@@ -37,7 +37,7 @@ def to_html(report: LatencyReport) -> str:
         *(f"<p>{escape(line)}</p>" for line in report.verdict),
         "</section>",
         "<h2>Medians by budget</h2>",
-        _table(COLUMNS, (cells(row) for row in report.rows)),
+        _table(*columns_and_cells(report)),
         "<ul>",
         *(f"<li>{escape(note)}</li>" for note in notes(report)),
         "</ul>",

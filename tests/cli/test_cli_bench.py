@@ -9,8 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from grip_edge.planning.speed import Speed
 from grip_edge.report import LatencyReport
-from grip_edge.report_formats import COLUMNS
 
 ARGUMENTS = (
     *("bench", "--budgets", "0.25,1.0", "--repeats", "1", "--warmups", "0", "--new-tokens", "2"),
@@ -21,7 +23,7 @@ ARGUMENTS = (
 def test_table(run: Callable[..., Any]) -> None:
     outcome = run(*ARGUMENTS)
     assert outcome.exit_code == 0
-    for text in ("0.25", "4/16", "16/16", "ru_maxrss", *COLUMNS):
+    for text in ("0.25", "4/16", "16/16", "ru_maxrss", "TTFT p50", "ITL p99"):
         assert text in outcome.stdout
     assert "\x1b" not in outcome.stdout
 
@@ -72,3 +74,21 @@ def test_what_contradicts_itself_is_refused(refused: Callable[..., str], workpla
     assert "cannot be read" in refused("bench", "--questions", "none.jsonl")
     assert "--concurrency is a list" in refused("bench", "--concurrency", "many")
     assert "Concurrency is 1 or more" in refused("bench", "--concurrency", "0")
+
+
+def test_ceilings_are_held_against_the_rates_of_this_machine(
+    run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from grip_edge.cli import bench_ceilings
+
+    rates = Speed({"fp32": 1e9}, {"fp32": 1e9}, 1e9, 1e9, 0.0, "made up")
+    monkeypatch.setattr(bench_ceilings, "measured_speed", lambda *_: rates)
+    report = LatencyReport.from_json(run(*ARGUMENTS, "--ceiling", "--format", "json").stdout, "stdout")
+    assert report.ceiling_basis == "rates made up"
+    for row in report.rows:
+        stages = {one.stage: one for one in row.ceilings}
+        assert set(stages) == {"vision", "prefill", "decode"}
+        assert stages["decode"].measured_ms == row.times_ms["tpot"].p50
+    small, large = (row.ceilings[1] for row in report.rows)
+    assert small.flops < large.flops  # prefill grows with the budget
+    assert small.bytes < large.bytes
