@@ -11,7 +11,9 @@ from typing import Any
 
 from tests.toy_model import CHAT_TEMPLATE, randomise, toy_tokenizer
 
-FAMILIES = ("llava-1.6-vicuna", "llava-1.6-mistral", "llava-onevision")
+# The policy that the tests select with: one that rates tokens, and two that build sets.
+FAMILY_POLICIES = {"llava-1.6-vicuna": "cen-cdpruner", "llava-1.6-mistral": "cls", "llava-onevision": "divprune"}
+FAMILIES = tuple(FAMILY_POLICIES)
 
 _CONTENT = (
     "{%% for content in message['content'] | selectattr('type', 'equalto', 'image') %%}{{ '%s' }}{%% endfor %%}"

@@ -47,7 +47,7 @@ from grip_edge.export.selector import Selector, choose_selector
 from grip_edge.export.streamed_graph import StreamedSession
 from grip_edge.export.streamed_reference import StreamedReference
 from grip_edge.export.targets.formats import target_formats
-from grip_edge.export.targets.table import Target
+from grip_edge.export.targets.table import ONNX_RUNTIME, Target
 from grip_edge.export.tracing import check_weights, make_model
 from grip_edge.manifest import (
     SCHEMA_VERSION,
@@ -112,7 +112,12 @@ def export_bundle(options: ExportOptions, report: Report | None = None) -> Bundl
 
 def _plan(options: ExportOptions) -> _Plan:
     checkpoint = open_checkpoint(find_model(options.model))
-    tiling = checkpoint.tiling
+    tiling, target = checkpoint.tiling, options.found_target
+    if tiling is not None and target.engine != ONNX_RUNTIME:
+        raise UserError(
+            f"--target {options.target}: '{options.model}' cuts images into tiles, which engines do not take in this "
+            "version; choose --target cpu or cuda."
+        )
     visual_tokens = checkpoint.spec.vision.visual_tokens if tiling is None else max_visual_tokens(tiling)
     budgets = BudgetRange.parse(options.budget_range, visual_tokens)
     scorer = options.scorer or trained_scorer(checkpoint.folder)
@@ -122,7 +127,6 @@ def _plan(options: ExportOptions) -> _Plan:
         check_weights(graph, checkpoint)
     processor = load_processor(checkpoint.folder, checkpoint.config.model_type)
     prompt, image = freeze_prompt(checkpoint, processor), freeze_image(checkpoint, processor)
-    target = options.found_target
     formats = target_formats(options.precision, target, own_blocks(options.precision, checkpoint))
     return _Plan(checkpoint, processor, selector, budgets, prompt, image, graphs, target, formats)
 
