@@ -17,6 +17,8 @@ from pathlib import Path
 from grip_edge.errors import UserError
 
 LEVELS = ("debug", "info", "warning", "error")
+# Of a record: the terminal shows it in another way already.
+SHOWN = "shown_already"
 _ROOT = "grip_edge"
 
 
@@ -41,6 +43,7 @@ def set_up_logging(level: str | None, file: Path | None) -> Callable[[], None]:
     handlers: list[logging.Handler] = [logging.StreamHandler()]
     handlers[0].setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
     handlers[0].setLevel((level or "warning").upper())
+    handlers[0].addFilter(lambda record: not getattr(record, SHOWN, False))
     if file is not None:
         handlers.append(_file_handler(file, level or "info"))
     for handler in handlers:

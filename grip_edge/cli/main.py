@@ -21,7 +21,7 @@ from typing import Any
 import click
 
 from grip_edge import __version__
-from grip_edge.cli.logs import LEVELS, set_up_logging
+from grip_edge.cli.logs import LEVELS, SHOWN, set_up_logging
 from grip_edge.errors import GripEdgeError
 
 _LOG = logging.getLogger(__name__)
@@ -65,17 +65,20 @@ class _LazyGroup(click.Group):
         except GripEdgeError as error:
             message = " ".join(str(error).split())
             click.echo(f"grip-edge: error: {message}", err=True)
-            _log_end(start, error.exit_code, error=message)
+            _log_end(start, error.exit_code, message)
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:
             click.echo("grip-edge: interrupted", err=True)
             _log_end(start, INTERRUPTED_EXIT_CODE)
             ctx.exit(INTERRUPTED_EXIT_CODE)
-        except (click.exceptions.Exit, click.ClickException) as ending:
+        except click.exceptions.Exit as ending:
             _log_end(start, ending.exit_code)
             raise
+        except click.ClickException as usage:
+            _log_end(start, usage.exit_code, usage.format_message())
+            raise
         except Exception:
-            _LOG.info("a bug", exc_info=True)
+            _LOG.error("bug", exc_info=True, extra={SHOWN: True})
             raise
 
 
@@ -90,9 +93,12 @@ def cli(ctx: click.Context, log_level: str | None, log_file: Path | None) -> Non
     _LOG.info("start", extra={"fields": {"command": ctx.invoked_subcommand, "arguments": sys.argv[1:]}})
 
 
-def _log_end(start: float, exit_code: int, **fields: object) -> None:
-    fields |= {"seconds": round(time.perf_counter() - start, 3), "exit_code": exit_code}
-    _LOG.info("end", extra={"fields": fields})
+def _log_end(start: float, exit_code: int, error: str | None = None) -> None:
+    fields: dict[str, object] = {"seconds": round(time.perf_counter() - start, 3), "exit_code": exit_code}
+    if error is None:
+        _LOG.info("end", extra={"fields": fields})
+    else:
+        _LOG.error("end", extra={"fields": fields | {"error": error}, SHOWN: True})
 
 
 def main() -> None:

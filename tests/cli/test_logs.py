@@ -38,7 +38,7 @@ def test_an_error_is_logged_with_its_exit_code(run: Callable[..., Any], workplac
     assert outcome.exit_code == 2
     assert outcome.stderr.count("\n") == 1
     end = lines(workplace / "log.jsonl")[-1]
-    assert (end["message"], end["exit_code"]) == ("end", 2)
+    assert (end["message"], end["level"], end["exit_code"]) == ("end", "error", 2)
     assert end["error"].startswith("There is no image at 'none.png'")
 
 
@@ -50,7 +50,7 @@ def test_a_bug_is_logged_with_its_traceback(
 
     monkeypatch.setattr(Pipeline, "load", fail)
     with pytest.raises(ZeroDivisionError):
-        run("--log-file", "log.jsonl", "infer", "picture.png", "what?")
+        run("--log-level", "error", "--log-file", "log.jsonl", "infer", "picture.png", "what?")
     assert "ZeroDivisionError: a bug" in lines(workplace / "log.jsonl")[-1]["traceback"]
 
 
@@ -58,6 +58,9 @@ def test_a_level_shows_on_the_terminal(run: Callable[..., Any], workplace: Path)
     assert "INFO grip_edge.cli.main: start" in run("--log-level", "info", "inspect", "grip-bundle").stderr
     assert run("--log-level", "error", "--log-file", "log.jsonl", "inspect", "grip-bundle").stderr == ""
     assert lines(workplace / "log.jsonl") == []
+    outcome = run("--log-level", "error", "--log-file", "log.jsonl", "bench", "--repeats", "many")
+    assert "log" not in outcome.stderr  # click's message alone
+    assert "'many' is not a valid int" in lines(workplace / "log.jsonl")[0]["error"]
 
 
 def test_a_log_that_cannot_be_written(run: Callable[..., Any]) -> None:
