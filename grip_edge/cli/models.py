@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from grip_edge.catalog import CONFIG_NAME, EMBEDDED, find_model, parameter_count, read_json, trained_scorer
+from grip_edge.errors import UserError
 from grip_edge.hub import HUB_MODELS
 from grip_edge.policy_catalog import POLICY_SPECS, TRAINING
 from grip_edge.policy_fit import ModelTraits, obstacle
@@ -91,6 +92,11 @@ def models(folders: tuple[str, ...]) -> None:
     """
     from rich.console import Console
 
+    missing = [folder for folder in folders if not Path(folder).is_dir()]
+    if missing:
+        raise UserError(
+            f"There is no folder '{missing[0]}'; expected one in Hugging Face format (nothing is downloaded)."
+        )
     found = {name: find_model(name) for name in (*EMBEDDED, *folders)}
     local = {name: _Model(read_json(folder / CONFIG_NAME), folder) for name, folder in found.items()}
     families = {title: _Model({"model_type": family}) for family, title in _FAMILY_NAMES.items()}

@@ -163,6 +163,13 @@ def test_models_shows_which_policies_fit_which_model(embedded: Path, toy_checkpo
     assert rows["llava-onevision-0.5b"][1].strip() == "llava-hf/llava-onevision-qwen2-0.5b-ov-hf"
 
 
+def test_models_downloads_nothing(embedded: Path) -> None:
+    result = run("models", "llava-1.5-7b")
+    assert result.exit_code == 2
+    assert "There is no folder 'llava-1.5-7b'" in result.stderr
+    assert "nothing is downloaded" in result.stderr
+
+
 def test_policy_and_scorer_exclude_each_other(requested: list[ExportOptions]) -> None:
     arguments = ("export", "--model", "m", "--budget-range", "1,2")
     assert run(*arguments, "--policy", "divprune").exit_code == 0
