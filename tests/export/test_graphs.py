@@ -178,7 +178,14 @@ def test_every_form_of_attention_exports(
 ) -> None:
     """Multi-head (as LLaVA-1.5 7B), grouped and multi-query attention, with and without biases."""
     text = dataclasses.replace(
-        checkpoint.text, heads=heads, kv_heads=kv_heads, head_dim=10, layers=1, attention_bias=bias, mlp_bias=bias
+        checkpoint.text,
+        heads=heads,
+        kv_heads=kv_heads,
+        head_dim=10,
+        layers=1,
+        qkv_bias=bias,
+        output_bias=bias,
+        mlp_bias=bias,
     )
     network = LlamaDecoder(text).eval()
     randomise(network)
