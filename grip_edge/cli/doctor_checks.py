@@ -27,6 +27,10 @@ _PATIENCE_S = 300
 _LEAST_PYTHON = (3, 11)
 _MIB = 2**20
 _CUDA = "CUDAExecutionProvider"
+_TENSORRT_REMEDY = (
+    "On Jetson it comes with JetPack (python -m venv --system-site-packages); elsewhere:  "
+    "pip install 'grip-edge[tensorrt]' tensorrt"
+)
 
 
 @dataclass(frozen=True)
@@ -275,8 +279,8 @@ GROUPS: dict[str, tuple[Check, ...]] = {
     "backends": (
         check_nvml,
         check_cuda,
-        lambda: check_tensorrt("tensorrt", "On Jetson it comes with JetPack; elsewhere:  pip install tensorrt"),
-        lambda: check_tensorrt("tensorrt_rtx", "For GeForce RTX:  pip install tensorrt-rtx"),
+        lambda: check_tensorrt("tensorrt", _TENSORRT_REMEDY),
+        lambda: check_tensorrt("tensorrt_rtx", "For GeForce RTX:  pip install 'grip-edge[rtx]'"),
     ),
     "host": tuple(_host_check(extra) for extra in _HOST_PROGRAMS),
     "machine": (check_memory, check_state, check_energy),
