@@ -19,6 +19,8 @@ import os
 import resource
 import sys
 import time
+import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -110,13 +112,18 @@ def _export(run: Run, precision: str) -> None:
         raise click.ClickException(f"the export to {precision} did not finish; the same command goes on with it")
 
 
-def _in_child(work: Any) -> None:
+def _in_child(work: Callable[[], object]) -> None:
     """A process of its own, so that one step's memory is not another's."""
     child = os.fork()
     if child == 0:
-        work()
-        sys.stdout.flush()
-        os._exit(0)
+        status = 1
+        try:
+            work()
+            status = 0
+        except Exception:
+            traceback.print_exc()
+        finally:
+            os._exit(status)
     _, status = os.waitpid(child, 0)
     if status:
         raise click.ClickException("a step failed")
