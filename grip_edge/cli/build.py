@@ -77,7 +77,7 @@ def build(
         check_memory=not skip_memory_check,
     )
     console = Console(stderr=True)
-    with Progress(console=console, transient=True) as bar:
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("Starting TensorRT", total=1.0)
         engines = build_engines(
             opened,

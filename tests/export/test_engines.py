@@ -1,0 +1,208 @@
+"""Reference: TensorRT-RTX itself, which parses and builds every graph here without a GPU. No engine is run."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import onnx_ir as ir
+import pytest
+from click.testing import CliRunner
+
+from grip_edge.bundle import MANIFEST_NAME, TOKENIZER_NAME, Bundle, open_bundle, record_file
+from grip_edge.cli.main import cli
+from grip_edge.engines import read_engines
+from grip_edge.errors import UserError
+from grip_edge.export.checkpoint import Checkpoint
+from grip_edge.export.fill import write_weights
+from grip_edge.export.journal import Journal
+from grip_edge.export.layout import lay_out, save_graph
+from grip_edge.export.passes.editing import product_matrices
+from grip_edge.export.precision import PrecisionOptions
+from grip_edge.export.selector import Selector
+from grip_edge.export.targets.formats import target_formats
+from grip_edge.export.targets.lowering import lower
+from grip_edge.export.targets.static_int8 import StaticInt8
+from grip_edge.export.targets.table import TARGETS
+from grip_edge.export.tensorrt.build_log import BuildError, require_clean
+from grip_edge.export.tensorrt.devices import resolve_device
+from grip_edge.export.tensorrt.shapes import Shapes, require_sound
+from tests.export.lowered import GRAPHS, lowered, traced_graphs
+from tests.export.rtx import grip_edge, run_program
+from tests.toy_model import VISUAL_TOKENS
+
+RTX = TARGETS["rtx"]
+KEY = "tensorrt_rtx-1.7.1.116-sm86"
+
+
+@pytest.fixture(scope="module")
+def traced(checkpoint: Checkpoint, selector: Selector) -> dict[str, ir.Model]:
+    return traced_graphs(checkpoint, selector)
+
+
+def rtx_bundle(toy_bundle: Path, models: dict[str, ir.Model], folder: Path, precision: str) -> Bundle:
+    """A bundle of the lowered graphs, as an export for rtx writes it."""
+    folder.mkdir()
+    files = []
+    for file_name, model in models.items():
+        layout = lay_out(model, file_name)
+        save_graph(layout, folder)
+        files += [
+            record_file(folder, folder / file_name),
+            write_weights(layout, folder, Journal(folder), lambda _: None),
+        ]
+    (folder / TOKENIZER_NAME).write_bytes((toy_bundle / TOKENIZER_NAME).read_bytes())
+    files.append(record_file(folder, folder / TOKENIZER_NAME))
+    manifest = dataclasses.replace(
+        open_bundle(toy_bundle).manifest, target="rtx", precision=precision, files=tuple(files)
+    )
+    (folder / MANIFEST_NAME).write_text(manifest.to_json())
+    return open_bundle(folder)
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8-weight", "int4"])
+def test_build_makes_engines_of_all_graphs(
+    precision: str, toy_bundle: Path, traced: dict[str, ir.Model], tmp_path: Path
+) -> None:
+    models = {name: lowered(traced[name], name, RTX, precision) for name in GRAPHS}
+    bundle = rtx_bundle(toy_bundle, models, tmp_path / "bundle", precision)
+    done = grip_edge("build", str(bundle.folder), "--device", "sm86", "--expected-budget", "4", "--max-new-tokens", "9")
+    assert done.returncode == 0, done.stderr
+    engines = read_engines(bundle.folder / "engines" / KEY)
+    manifest = engines.manifest
+    assert [record.path for record in manifest.engines] == [
+        "decoder.engine", "embed.engine", "select.engine", "vision.engine",
+    ]  # fmt: skip
+    assert (manifest.package, manifest.compute_capabilities, manifest.plugin_version) == ("tensorrt_rtx", (86,), None)
+    assert manifest.warnings == ()
+    (budget,) = (found for found in manifest.profiles if found.input == "budget")
+    assert (budget.smallest, budget.likeliest, budget.largest) == ((2,), (4,), (VISUAL_TOKENS,))
+    prompts = [
+        found.largest[1] for found in manifest.profiles if (found.engine, found.input) == ("decoder.onnx", "embeds")
+    ]
+    assert len(prompts) == 2
+    assert prompts[1] == 1
+    assert not list(engines.folder.parent.glob(".*"))
+
+
+def test_static_int8_builds(toy_bundle: Path, traced: dict[str, ir.Model], tmp_path: Path) -> None:
+    models = {name: lowered(traced[name], name, RTX, "fp16") for name in GRAPHS}
+    decoder = traced["decoder.onnx"].clone()
+    StaticInt8(dict.fromkeys(product_matrices(decoder), 6.0))(decoder)
+    lower(decoder, "decoder.onnx", RTX, target_formats(PrecisionOptions("fp16"), RTX))
+    bundle = rtx_bundle(toy_bundle, {**models, "decoder.onnx": decoder}, tmp_path / "bundle", "int8")
+    done = grip_edge("build", str(bundle.folder), "--device", "sm89")
+    assert done.returncode == 0, done.stderr
+
+
+PLUGIN_PROGRAM = """
+import os, sys
+from pathlib import Path
+from grip_edge.export.targets.table import TARGETS
+from grip_edge.export.tensorrt.package import load_package
+from grip_edge.export.tensorrt.plugin_library import library_environment
+from grip_edge.export.tensorrt.source import read_graph
+from grip_edge.plugin.twin import register
+target = TARGETS["rtx"]
+if "AGAIN" not in os.environ:
+    import subprocess
+    with library_environment(target, True) as variables:
+        sys.exit(subprocess.call([sys.executable, *sys.orig_argv[1:]], env={**variables, "AGAIN": "1"}))
+trt = load_package(target).trt
+creator = register(trt)
+log = trt.Logger(trt.Logger.WARNING)
+builder = trt.Builder(log)
+network = builder.create_network(0)
+parser = trt.OnnxParser(network, log)
+path = Path(sys.argv[1])
+assert parser.parse(read_graph(path, 8, with_plugin=True), str(path)), parser.get_error(0).desc()
+kinds = [network.get_layer(index).type.name for index in range(network.num_layers)]
+assert "PLUGIN_V3" in kinds, kinds
+assert "TOPK" not in kinds, kinds
+profile = builder.create_optimization_profile()
+profile.set_shape("question_embeds", (1, 1, 48), (1, 8, 48), (1, 32, 48))
+profile.set_shape_input("budget", (1,), (4,), (16,))
+config = builder.create_builder_config()
+config.add_optimization_profile(profile)
+assert builder.build_serialized_network(network, config) is not None
+print("built with the plugin")
+"""
+
+
+def test_the_plugin_takes_the_place_of_the_function(
+    toy_bundle: Path, traced: dict[str, ir.Model], tmp_path: Path
+) -> None:
+    models = {name: lowered(traced[name], name, RTX, "fp16") for name in GRAPHS}
+    bundle = rtx_bundle(toy_bundle, models, tmp_path / "bundle", "fp16")
+    done = run_program(PLUGIN_PROGRAM, str(bundle.path("select.onnx")))
+    assert done.returncode == 0, done.stderr
+    assert "built with the plugin" in done.stdout
+
+
+def test_warnings_that_are_errors() -> None:
+    log = type("Log", (), {"errors": [], "warnings": ["Unused Input: nonpad_kv_seqlen"]})()
+    with pytest.raises(BuildError, match=r"decoder.onnx: the engine would not be the graph: Unused Input: nonpad"):
+        require_clean("decoder.onnx", log)
+    log.warnings = ["Profile kMAX values are not self-consistent"]
+    with pytest.raises(BuildError, match="not self-consistent"):
+        require_clean("decoder.onnx", log)
+    log.warnings = ["something harmless"]
+    require_clean("decoder.onnx", log)
+
+
+def test_shapes_follow_budget_and_cache(toy_bundle: Path) -> None:
+    manifest = open_bundle(toy_bundle).manifest
+    shapes = Shapes.plan(manifest, 16, None)
+    assert shapes.cache_capacity == manifest.model.text.max_positions
+    assert shapes.axes("select.onnx")[0]["K"] == (2, 5, VISUAL_TOKENS)
+    prefill, decode = shapes.axes("decoder.onnx")
+    assert decode == {"S": (1, 1, 1)}
+    assert prefill["S"][0] <= prefill["S"][1] <= prefill["S"][2] <= shapes.cache_capacity
+    with pytest.raises(UserError, match="--max-new-tokens is at least 1; got 0"):
+        Shapes.plan(manifest, 0, None)
+    with pytest.raises(UserError, match="this bundle serves"):
+        Shapes.plan(manifest, 16, "1")
+
+
+def test_profiles_beyond_what_there_is() -> None:
+    from grip_edge.engines import ShapeRange
+
+    def budget(largest: int) -> tuple[ShapeRange, ...]:
+        return (ShapeRange("select.onnx", 0, "budget", (1,), (1,), (largest,)),)
+
+    require_sound(budget(576), 576, 3840)
+    with pytest.raises(UserError, match="keeps up to 577 of 576 visual tokens"):
+        require_sound(budget(577), 576, 3840)
+    with pytest.raises(UserError, match="keeps up to 4000 tokens, and TensorRT's own top-k ends at 3840"):
+        require_sound(budget(4000), 5000, 3840)
+    require_sound(budget(4000), 5000, None)
+
+
+def test_devices() -> None:
+    assert resolve_device("sm120,sm86", RTX) == (86, 120)
+    with pytest.raises(UserError, match=r"compute capabilities such as sm86; got 'fast'"):
+        resolve_device("fast", RTX)
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "expected"),
+    [
+        ({"target": "cpu"}, [], "A bundle for cpu runs without engines; they are built for: rtx, tensorrt-11"),
+        ({}, ["--target", "tensorrt-11"], "--target is tensorrt-11, the bundle was exported for rtx"),
+        ({}, ["--workspace", "0"], "--workspace is at least 1 MiB; got 0"),
+    ],
+)
+def test_wrong_requests_are_one_line(
+    changes: dict[str, str], options: list[str], expected: str, toy_bundle: Path, tmp_path: Path
+) -> None:
+    import shutil
+
+    shutil.copytree(toy_bundle, tmp_path / "bundle")
+    path = tmp_path / "bundle" / MANIFEST_NAME
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"target": "rtx"} | changes))
+    result = CliRunner().invoke(cli, ["build", str(tmp_path / "bundle"), "--device", "sm86", *options])
+    assert result.exit_code == 2
+    (line,) = result.stderr.splitlines()
+    assert expected in line
+    assert not (tmp_path / "bundle" / "engines").exists()
