@@ -67,7 +67,8 @@ class GraphRunner:
         text = self._text
         shape = (1, text.kv_heads, embeds.shape[1] + new_tokens, text.head_dim)
         names = [f"cache_{kind}_{layer}" for layer in range(text.layers) for kind in ("key", "value")]
-        caches = {name: np.zeros(shape, embeds.dtype) for name in names}
+        # All empty caches are one array: graphs only read it, and give new ones.
+        caches = dict.fromkeys(names, np.zeros(shape, embeds.dtype))
         first_logits, start = None, 0
         tokens: list[int] = []
         while True:
