@@ -16,6 +16,7 @@ import onnx_ir as ir
 from grip_edge.errors import GripEdgeError
 from grip_edge.export.targets.budget_select import BUDGET_SELECT, DOMAIN
 from grip_edge.export.targets.table import Target
+from grip_edge.export.weights import Weight
 
 # TensorRT reads the first four inputs of Attention and ignores the others without a word.
 _ATTENTION_INPUTS = 4
@@ -78,9 +79,17 @@ def _form_problem(node: ir.Node, target: Target) -> str | None:
             return f"it can be asked for {axis} elements, the limit is {target.top_k_limit}"
     if node.op_type == "TensorScatter":
         return _cache_problem(node)
-    if node.op_type in ("QuantizeLinear", "DequantizeLinear") and len(node.inputs) > 2 and node.inputs[2] is not None:
-        return "zero points other than zero are refused; found an input for them"
+    if node.op_type in ("QuantizeLinear", "DequantizeLinear") and not all(map(_is_zero, node.inputs[2:])):
+        return "zero points other than zero are refused; found some"
     return None
+
+
+def _is_zero(value: ir.Value | None) -> bool:
+    """Zero points of weights that are still to be made are not known to be zero."""
+    if value is None:
+        return True
+    constant = value.const_value
+    return constant is not None and not isinstance(constant, Weight) and not constant.numpy().any()
 
 
 def _attention_problem(node: ir.Node, target: Target) -> str | None:
