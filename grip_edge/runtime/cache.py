@@ -21,9 +21,7 @@ _DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 class KVCache:
     """``filled`` of ``capacity`` slots hold tokens; the others are zero, since NaN would survive the mask."""
 
-    def __init__(
-        self, spec: TextSpec, capacity: int, element_type: str = "tensor(float)", device: str = "cpu"
-    ) -> None:
+    def __init__(self, spec: TextSpec, capacity: int, element_type: str = "tensor(float)", device: str = "cpu") -> None:
         shape = (1, spec.kv_heads, capacity, spec.head_dim)
         self.capacity = capacity
         self.filled = 0

@@ -123,8 +123,9 @@ def test_rescaling_changes_weights_and_no_result(
     generator = torch.Generator().manual_seed(0)
     rescalings = []
     for group in movable:
-        length = model.graph.initializers[group.matrices[0]].shape[0]  # type: ignore[index]
-        factors = torch.exp(torch.randn(int(length), generator=generator))
+        shape = model.graph.initializers[group.matrices[0]].shape
+        assert shape is not None
+        factors = torch.exp(torch.randn(shape.numpy()[0], generator=generator))
         rescalings.append(Rescaling(group.matrices, group.source, group.source_axis, factors))
     write_candidate(source, Choices(FP32, {}, {name: rescalings}), tmp_path)
     data = f"{name}.data"

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 import torch
 from hypothesis import given, settings
@@ -104,7 +105,8 @@ def test_cost_is_pytorch_s_kl_and_the_share_of_equal_choices() -> None:
     kl = torch.nn.functional.kl_div(log_q, log_p, log_target=True, reduction="none").sum(dim=-1)
     assert cost.mean_kl == pytest.approx(float(kl.mean()))
     assert cost.p99_kl == pytest.approx(float(np.percentile(kl.numpy(), 99)))
-    assert (cost.questions, cost.tokens, cost.agreement) == (3, 6, pytest.approx(4 / 6))
+    assert (cost.questions, cost.tokens) == (3, 6)
+    assert cost.agreement == pytest.approx(4 / 6)
     assert cost.float_accuracy == pytest.approx(2 / 3)
     assert cost.accuracy == pytest.approx(1 / 3)
     assert compare(reference, reference, ASKED).mean_kl == 0
@@ -141,16 +143,22 @@ def options(precision: str, rescale: bool = True) -> CalibrationOptions:
     return CalibrationOptions(Path("a"), Path("b"), PrecisionOptions(precision), rescale=rescale)
 
 
+def rows_of(model: ir.Model, name: str) -> int:
+    shape = model.graph.initializers[name].shape
+    assert shape is not None
+    return shape.numpy()[0]
+
+
 def with_outliers(source: Bundle, folder: Path) -> Bundle:
     """The same model, but some channels behind the norms are 64 times as large, and their weights as much smaller."""
-    rescalings = {}
+    rescalings: dict[str, list[Rescaling]] = {}
     for name in ("decoder.onnx", "vision.onnx"):
         model = float_model(source, name)
         groups = [group for group in find_groups(model, product_matrices(model)) if group.source_axis == 0]
         rescalings[name] = []
         for group in groups:
             if group.source:
-                factors = torch.ones(int(model.graph.initializers[group.matrices[0]].shape[0]))  # type: ignore[index]
+                factors = torch.ones(rows_of(model, group.matrices[0]))
                 factors[[3, 11]] = 1 / 64
                 rescalings[name].append(Rescaling(group.matrices, group.source, 0, factors))
     write_candidate(source, Choices(FP32, {}, rescalings), folder)
@@ -194,7 +202,7 @@ def test_layers_beyond_fp16_are_named_and_stay_in_fp32(source: Bundle, tmp_path:
     """The second layer of the vision tower is made to give values of some 10 million in its MLP."""
     fc1 = "encoder.layers.1.mlp.fc1.weight"
     model = float_model(source, "vision.onnx")
-    width = int(model.graph.initializers[fc1].shape[0])  # type: ignore[index]
+    width = rows_of(model, fc1)
     huge = Rescaling((fc1,), (), 0, torch.full((width,), 1e7))
     write_candidate(source, Choices(FP32, {}, {"vision.onnx": [huge]}), tmp_path)
     planted = replace(source, folder=tmp_path)

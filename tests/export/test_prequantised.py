@@ -159,7 +159,7 @@ def test_options_that_the_checkpoint_decides_are_refused(toy_checkpoint: Path, t
     checkpoint = open_checkpoint(tmp_path / "packed")
     for options, named in (({"int4_block": 32}, "--int4-block 32"), ({"int4_symmetric": True}, "--int4-symmetric")):
         with pytest.raises(UserError, match=f"{named}: .* comes in int4 with blocks of 16"):
-            own_blocks(PrecisionOptions("int4", **options), checkpoint)  # type: ignore[arg-type]
+            own_blocks(PrecisionOptions("int4", **options), checkpoint)
     fp16 = PrecisionOptions("fp16")
     assert own_blocks(fp16, checkpoint) == fp16.formats
     assert own_blocks(PrecisionOptions("int4"), open_checkpoint(toy_checkpoint)) == PrecisionOptions("int4").formats

@@ -151,14 +151,14 @@ class CountingGraphs:
 @pytest.fixture
 def counting(toy_bundle: Path) -> Pipeline:
     pipeline = Pipeline.load(toy_bundle, threads=1, cached_images=2)
-    pipeline.graphs = CountingGraphs(pipeline.graphs)  # type: ignore[assignment]
+    pipeline.graphs = CountingGraphs(pipeline.graphs)
     return pipeline
 
 
 def test_a_second_question_does_not_encode_again(counting: Pipeline, pipeline: Pipeline, picture: Path) -> None:
     first = counting.generate(picture, QUESTION, 4, 8)
     again = counting.generate(np.asarray(open_image(picture)), "and where?", 2, 8)
-    assert counting.graphs.encoded == 1  # type: ignore[attr-defined]
+    assert counting.graphs.encoded == 1
     assert (first.timings.vision_cached, again.timings.vision_cached) == (False, True)
     fresh = pipeline.generate(picture, "and where?", 2, 8)
     assert not fresh.timings.vision_cached
@@ -170,7 +170,7 @@ def test_the_least_recently_used_image_is_forgotten(counting: Pipeline) -> None:
     encoded = []
     for index in (0, 1, 0, 2, 0, 1):
         counting.generate(images[index], QUESTION, 4, 1)
-        encoded.append(counting.graphs.encoded)  # type: ignore[attr-defined]
+        encoded.append(counting.graphs.encoded)
     assert encoded == [1, 2, 2, 3, 3, 4]
 
 

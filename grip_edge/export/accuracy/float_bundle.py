@@ -69,14 +69,14 @@ def _describe(tensor: Any, digests: dict[str, str]) -> Weight | None:
     """None for constants, which stay inside the graph; small weights lie there too."""
     if isinstance(tensor, ir.ExternalTensor):
         path, dtype = Path(tensor.path), tensor.dtype
-        shape = tuple(int(size) for size in tensor.shape)
+        shape = tensor.shape.numpy()
         recipe = f"{path.name} {digests.get(path.name, '')} {tensor.name}"
         read = partial(_read, path, int(tensor.offset or 0), int(tensor.length or 0), to_torch_dtype(dtype), shape)
         return (FloatWeight if dtype in _FLOAT_TYPES else Weight)(dtype, shape, recipe, read)
     if tensor is None or tensor.dtype not in _FLOAT_TYPES or not tensor.shape or tensor.nbytes >= INLINE_BYTES:
         return None
     raw = torch.frombuffer(bytearray(tensor.tobytes()), dtype=to_torch_dtype(tensor.dtype))
-    return given_weight(raw.reshape(tuple(int(size) for size in tensor.shape)))
+    return given_weight(raw.reshape(tensor.shape.numpy()))
 
 
 def _read(path: Path, start_byte: int, count: int, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
