@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -132,14 +133,21 @@ def test_a_budget_needs_a_promise_that_makes_sense(refused: Refused, arguments: 
     assert message in refused("calibrate", "grip-bundle", *arguments)
 
 
-def test_the_recommended_budget_is_used(run: Run, refused: Refused, questions: Path, workplace: Path) -> None:
+@pytest.fixture
+def own_bundle(workplace: Path, toy_bundle: Path) -> Path:
+    """A copy, because its manifest is going to be changed."""
+    (workplace / "grip-bundle").unlink()
+    return Path(shutil.copytree(toy_bundle, workplace / "grip-bundle"))
+
+
+def test_the_recommended_budget_is_used(run: Run, refused: Refused, questions: Path, own_bundle: Path) -> None:
     """Reference: the evidence, recomputed from answers of the runtime."""
     infer = ("infer", "picture.png", "what?", "--bundle", "grip-bundle", "--json", "--budget")
     assert "calibrate BUNDLE" in refused(*infer, "auto")
     asked = ("calibrate", "grip-bundle", "--data", str(questions), "--requests", "3", "--budgets", "2,4,8")
     outcome = run(*asked, "--target-ttft-ms", "100000")
     assert outcome.exit_code == 0, outcome.stderr
-    record = open_bundle(workplace / "grip-bundle").manifest.recommended_budget
+    record = open_bundle(own_bundle).manifest.recommended_budget
     assert record is not None
     assert [one.kept_tokens for one in record.evidence] == [2, 4, 8, 16]
     assert record.kept_tokens == 16, "all are fast enough, so none need be dropped"
@@ -158,7 +166,7 @@ def test_the_recommended_budget_is_used(run: Run, refused: Refused, questions: P
     assert record.evidence[1].agreement == pytest.approx(sum(same) / 6)
 
     assert run(*asked, "--min-agreement", "0.01", "--confidence", "0.5").exit_code == 0
-    chosen = open_bundle(workplace / "grip-bundle").manifest.recommended_budget
+    chosen = open_bundle(own_bundle).manifest.recommended_budget
     assert chosen is not None
     used = run(*infer, "auto")
     assert used.exit_code == 0, used.stderr

@@ -5,7 +5,7 @@ Optimum finds the command in its namespace, into which the checkout's plugin is 
 
 from __future__ import annotations
 
-import importlib.util
+import importlib.metadata
 import os
 import subprocess
 import sys
@@ -18,7 +18,8 @@ import grip_edge
 from grip_edge.bundle import open_bundle
 from grip_edge.cli.export import export
 
-if importlib.util.find_spec("optimum") is None:
+# The checkout's plugin alone is a package called optimum already.
+if "optimum" not in {found.name for found in importlib.metadata.distributions()}:
     pytest.skip("optimum is not installed: pip install 'grip-edge[optimum]'", allow_module_level=True)
 
 PLUGINS = Path(grip_edge.__file__).parent / "plugins"
