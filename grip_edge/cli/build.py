@@ -50,15 +50,11 @@ def build(
     from rich.progress import Progress
 
     from grip_edge.bundle import open_bundle
-    from grip_edge.errors import MissingExtraError, UserError
+    from grip_edge.cli.extras import needs_extra
+    from grip_edge.errors import UserError
 
-    try:
+    with needs_extra("tensorrt", _EXTRA_PACKAGES):
         from grip_edge.export.tensorrt.build import BuildOptions, build_engines
-    except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        if package not in _EXTRA_PACKAGES:
-            raise
-        raise MissingExtraError(package, "tensorrt") from None
     from grip_edge.export.targets.table import find_target
     from grip_edge.export.tensorrt.devices import resolve_device
 

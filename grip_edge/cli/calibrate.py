@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from grip_edge.errors import MissingExtraError, UserError
+from grip_edge.cli.extras import needs_extra
+from grip_edge.errors import UserError
 from grip_edge.export.accuracy.options import FINER, CalibrationOptions
 from grip_edge.export.precision import EMBEDDING_PRECISIONS, INT4_BLOCKS, PRECISIONS, PrecisionOptions
 
@@ -128,7 +127,7 @@ def _quantise(bundle: Path, data: str, options: dict[str, Any]) -> Bundle:
     limits = (options["max_kl"], options["min_token_agreement"])
     rescale = options["rescale"] is not False
     wanted = CalibrationOptions(bundle, options["out"], formats, *limits, rescale, bool(options["force"]))
-    with _export_packages():
+    with needs_extra("export", _EXTRA_PACKAGES):
         from grip_edge.export.accuracy.calibrate import calibrate_bundle
         from grip_edge.export.accuracy.float_bundle import require_float_bundle
 
@@ -158,17 +157,6 @@ def _recommend(bundle: Path, request: BudgetRequest) -> None:
 
     opened = open_bundle(bundle)
     print_recommendation(opened, recommend_budget(opened, request))
-
-
-@contextmanager
-def _export_packages() -> Iterator[None]:
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        if package not in _EXTRA_PACKAGES:
-            raise
-        raise MissingExtraError(package, "export") from None
 
 
 def _print_summary(bundle: Bundle) -> None:

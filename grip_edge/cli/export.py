@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from grip_edge.bundle import DEFAULT_BUNDLE, RESUME_NAME, partial_folder
-from grip_edge.errors import MissingExtraError
+from grip_edge.cli.extras import needs_extra
 from grip_edge.export.options import ExportOptions
 from grip_edge.export.precision import EMBEDDING_PRECISIONS, INT4_BLOCKS, PRECISIONS, PrecisionOptions
 from grip_edge.export.targets.table import CPU, target_names
@@ -94,13 +94,8 @@ def _export_with_progress(options: ExportOptions) -> Bundle:
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("Loading PyTorch", total=1.0, amount="")
-        try:
+        with needs_extra("export", _EXTRA_PACKAGES):
             from grip_edge.export.exporter import export_bundle
-        except ModuleNotFoundError as error:
-            package = (error.name or "").partition(".")[0]
-            if package not in _EXTRA_PACKAGES:
-                raise
-            raise MissingExtraError(package, "export") from None
         return export_bundle(
             options,
             lambda now: bar.update(task, description=now.step, completed=now.fraction, amount=_amount(now)),

@@ -5,16 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import shlex
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
+from grip_edge.cli.extras import needs_extra
 from grip_edge.cli.main import INTERRUPTED_EXIT_CODE
-from grip_edge.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from grip_edge.calibration.scorer_files import ScorerCard
@@ -74,7 +72,7 @@ def train(
     Several devices:
       accelerate launch -m grip_edge.cli.main train ...
     """
-    with _training_packages():
+    with needs_extra("train", _EXTRA_PACKAGES):
         from grip_edge.calibration.training.run import TrainRequest
         from grip_edge.calibration.training.settings import parse_assignment, read_settings
     chosen: list[tuple[str, Any]] = [parse_assignment(text) for text in assignments]
@@ -90,19 +88,8 @@ def train(
     _run(TrainRequest(model, data, out, settings, work, resume, force, cpu))
 
 
-@contextmanager
-def _training_packages() -> Iterator[None]:
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        if package not in _EXTRA_PACKAGES:
-            raise
-        raise MissingExtraError(package, "train") from None
-
-
 def _run(request: TrainRequest) -> None:
-    with _training_packages():
+    with needs_extra("train", _EXTRA_PACKAGES):
         from grip_edge.calibration.training.run import run_training
     try:
         card = run_training(request, lambda doing: click.echo(doing, err=True))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ from grip_edge.calibration.evaluation.report import Participant
 from grip_edge.catalog import find_model, trained_scorer
 from grip_edge.cli.evaluation.bundles import BundleAnswerer, bundle_label, open_bundles
 from grip_edge.cli.evaluation.request import EvaluationRequest
-from grip_edge.errors import MissingExtraError
+from grip_edge.cli.extras import needs_extra
 
 if TYPE_CHECKING:
     from grip_edge.calibration.evaluation.collecting import Answerer
@@ -101,7 +100,7 @@ class _TorchSide:
 
 def _open_torch(request: EvaluationRequest, model: str) -> _TorchSide:
     folder = find_model(model)
-    with _torch_packages():
+    with needs_extra("train", _EXTRA_PACKAGES):
         import torch
 
         from grip_edge.calibration.evaluation.contestants import make_contestants, parse_policies
@@ -126,14 +125,3 @@ def _folder_digest(folder: Path) -> str:
         if size < 2**24:
             digest.update(path.read_bytes())
     return digest.hexdigest()
-
-
-@contextmanager
-def _torch_packages() -> Iterator[None]:
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        if package not in _EXTRA_PACKAGES:
-            raise
-        raise MissingExtraError(package, "train") from None
