@@ -135,7 +135,8 @@ def test_surplus_questions_are_left_out_at_random() -> None:
 def test_rewards_against_a_loop_over_the_draws(vlm: FrozenVlm) -> None:
     batch = BatchSource(CachedVlm(vlm), None, 4).batch(ASKED)  # type: ignore[arg-type]
     order = torch.tensor([[[3, 0, 9], [5, 2, 1]]]).expand(3, 2, 3)
-    found = {name: group_rewards(vlm, batch, order, name) for name in ("log_probability", "logit_margin")}
+    names = ("log_probability", "probability", "logit_margin")
+    found = {name: group_rewards(vlm, batch, order, name) for name in names}
     for row in range(3):
         for draw in range(2):
             kept = batch.visual[row][sorted(order[row, draw].tolist())]
@@ -144,9 +145,10 @@ def test_rewards_against_a_loop_over_the_draws(vlm: FrozenVlm) -> None:
             assert tuple(targets.tolist()) == answer
             steps = list(zip(logits.tolist(), answer, strict=True))
             margin = np.mean([line[t] - max(x for i, x in enumerate(line) if i != t) for line, t in steps])
-            log_prob = np.mean([line[t] - np.logaddexp.reduce(line) for line, t in steps])
+            log_probs = [line[t] - np.logaddexp.reduce(line) for line, t in steps]
             assert float(found["logit_margin"][row, draw]) == pytest.approx(margin, abs=1e-4)
-            assert float(found["log_probability"][row, draw]) == pytest.approx(log_prob, abs=1e-4)
+            assert float(found["log_probability"][row, draw]) == pytest.approx(np.mean(log_probs), abs=1e-4)
+            assert float(found["probability"][row, draw]) == pytest.approx(np.exp(np.sum(log_probs)), rel=1e-3)
 
 
 def test_an_exact_match_with_any_reference_is_rewarded(vlm: FrozenVlm, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """What a selection of tokens is worth: how the frozen model answers when it sees nothing else.
 
 log_probability   mean log-probability per token of the reference answer (TwigVLM++): dense, one forward pass
+probability       exp of the sum of those: the exact match to be expected if the answer were sampled, in [0, 1]
 logit_margin      mean over the answer's tokens of the logit less the best other one: does not saturate near 0
 exact_match       1 if the greedy answer equals a reference, else 0: what is measured in the end, but sparse
 """
@@ -18,7 +19,7 @@ from grip_edge.calibration.training.batches import Batch
 from grip_edge.calibration.training.validation import accepted
 from grip_edge.errors import UserError
 
-REWARDS = ("log_probability", "logit_margin", "exact_match")
+REWARDS = ("log_probability", "probability", "logit_margin", "exact_match")
 
 
 def check_reward(name: str) -> None:
@@ -40,6 +41,9 @@ def worth(vlm: FrozenVlm, batch: Batch, rows: Sequence[int], kept: Tensor | Sequ
     prompts = batch.prompts.rows(rows)
     if reward == "log_probability":
         return vlm.answer_log_prob(kept, prompts)
+    if reward == "probability":
+        lengths = torch.tensor([len(answer) for answer in prompts.answers], device=vlm.device)
+        return (vlm.answer_log_prob(kept, prompts) * lengths).exp()
     if reward == "logit_margin":
         return vlm.answer_margin(kept, prompts)
     longest = max(len(answer) for answer in prompts.answers)
