@@ -70,7 +70,9 @@ def breadth(scores: NDArray[np.float64], factor: float) -> NDArray[np.floating]:
 
 
 def margin(scores: NDArray[np.float64], distance: float) -> NDArray[np.floating]:
-    wanted: NDArray[np.floating] = (scores >= scores.max(axis=1, keepdims=True) - distance).sum(axis=1).astype(np.float64)
+    wanted: NDArray[np.floating] = (
+        (scores >= scores.max(axis=1, keepdims=True) - distance).sum(axis=1).astype(np.float64)
+    )
     return wanted
 
 
