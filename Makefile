@@ -1,12 +1,13 @@
 # make demo   environment, export of the embedded model, answers at several budgets, picture, latency table
 # make test   ruff, mypy, pytest
+# make docs   the documentation site, in build/docs
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 IMAGE  := examples/scene.png
 
-.PHONY: demo test lint wheel clean
+.PHONY: demo test lint docs wheel clean
 
 demo: $(READY)
 	$(BIN)/grip-edge export --model llava-tiny --budget-range 0.1,0.5 --out grip-bundle --force
@@ -17,9 +18,14 @@ test: $(READY) lint
 	$(BIN)/python -m pytest
 
 lint: $(READY)
-	$(BIN)/ruff check grip_edge tests benchmarks examples
-	$(BIN)/ruff format --check grip_edge tests benchmarks examples
+	$(BIN)/ruff check grip_edge tests benchmarks examples docs
+	$(BIN)/ruff format --check grip_edge tests benchmarks examples docs
 	$(BIN)/mypy
+
+docs: $(READY)
+	$(BIN)/python docs/cli_reference.py --check
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
+	@echo "build/docs/index.html"
 
 # PyTorch first and pinned: any CPU build does, and nothing after it may replace it.
 $(READY): pyproject.toml constraints.txt

@@ -30,6 +30,8 @@ _EXPORT_HINT = "grip-edge export --model llava-tiny --budget-range 0.1,0.5"
 
 @dataclass(frozen=True)
 class Bundle:
+    """A bundle on disk, with what its ``grip.json`` says."""
+
     folder: Path
     manifest: Manifest
 
