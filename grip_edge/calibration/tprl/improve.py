@@ -30,7 +30,7 @@ _STAGE = 33
 class PpoSettings:
     """No steps, no PPO. ``value_rate`` is the learning rate of the value head alone."""
 
-    loop: LoopSettings = LoopSettings(steps=1200, learning_rate=3e-4, warmup_steps=48)
+    loop: LoopSettings = LoopSettings(steps=2400, learning_rate=3e-4, warmup_steps=48)
     value_rate: float = 1e-3
     images: int = 6
     episodes: int = 8
