@@ -2,7 +2,8 @@
 
     python benchmarks/ablations.py --out ablations
 
-A variant differs from the default in one setting. Trainings that are finished are not repeated, so a run that was
+A variant differs from the default in one setting; all of them draw equally often, as many updates as they make of a
+draw. Trainings that are finished are not repeated, so a run that was
 interrupted goes on; the table is that of  grip-edge evaluate,  in OUT/report.
 """
 
@@ -14,6 +15,8 @@ from pathlib import Path
 
 import click
 
+from grip_edge.calibration.grip.grpo import GrpoSettings
+
 VARIANTS: dict[str, tuple[str, ...]] = {
     "both": (),
     "warmup-only": ("grip.grpo.loop.steps=0",),
@@ -22,9 +25,10 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "no-budget": ("grip.scorer.sees_budget=false",),
     "group-4": ("grip.grpo.group=4",),
     "group-24": ("grip.grpo.group=24",),
+    "reward-probability": ("grip.grpo.reward=probability",),
     "reward-margin": ("grip.grpo.reward=logit_margin",),
     "reward-exact": ("grip.grpo.reward=exact_match",),
-    "one-update": ("grip.grpo.updates_per_draw=1", "grip.grpo.loop.steps=1000"),
+    "one-update": ("grip.grpo.updates_per_draw=1",),
     "no-floor": ("grip.grpo.spread_floor=0",),
     "curriculum-3": ("grip.grpo.curriculum=3",),
 }
@@ -34,11 +38,14 @@ def grip_edge(*arguments: str) -> None:
     subprocess.run([sys.executable, "-m", "grip_edge.cli.main", *arguments], check=True)
 
 
-def train(model: str, variant: str, out: Path, seed: int) -> None:
+def train(model: str, variant: str, out: Path, seed: int, draws: int) -> None:
     folder = out / variant
     if folder.exists():
         return
-    settings = [part for setting in VARIANTS[variant] for part in ("--set", setting)]
+    updates = 1 if variant == "one-update" else GrpoSettings().updates_per_draw
+    # The variant's own settings win over what they follow.
+    length = (f"grip.grpo.loop.steps={draws * updates}", f"grip.grpo.loop.warmup_steps={draws * updates * 3 // 100}")
+    settings = [part for setting in (*length, *VARIANTS[variant]) for part in ("--set", setting)]
     resume = ["--resume"] if folder.with_name(f"{variant}.work").exists() else []
     grip_edge(
         "train", "--model", model, "--data", "scenes", "--method", "grip", "--out", str(folder),
@@ -52,15 +59,16 @@ def train(model: str, variant: str, out: Path, seed: int) -> None:
 @click.option("--variants", default=",".join(VARIANTS), show_default=True, help="Comma-separated.")
 @click.option("--budgets", default="0.05,0.1,0.25", show_default=True)
 @click.option("--images", default=1000, show_default=True, help="Test scenes, 5 questions each.")
+@click.option("--draws", default=1000, show_default=True, help="Batches of groups in GRPO.")
 @click.option("--seed", default=0, show_default=True)
-def main(model: str, out: Path, variants: str, budgets: str, images: int, seed: int) -> None:
+def main(model: str, out: Path, variants: str, budgets: str, images: int, draws: int, seed: int) -> None:
     """Train every variant, then measure all of them."""
     chosen = variants.split(",")
     unknown = [variant for variant in chosen if variant not in VARIANTS]
     if unknown:
         raise click.BadParameter(f"there is no variant '{unknown[0]}'; expected some of {', '.join(VARIANTS)}")
     for variant in chosen:
-        train(model, variant, out, seed)
+        train(model, variant, out, seed, draws)
     policies = [part for variant in chosen for part in ("--policies", f"{variant}={out / variant}")]
     grip_edge(
         "evaluate", "--model", model, *policies, "--budgets", budgets, "--images", str(images),
