@@ -29,6 +29,12 @@ What `grip-edge COMMAND --help` says, on one page.
 Exit codes: 0 for success; 2 for what the user can mend, with one line on stderr (see
 [Troubleshooting](../troubleshooting.md)); 1 for a finding (`compare --fail-above`, `verify`, `doctor`, an export that
 does not agree with its reference) or a bug; 130 after Ctrl-C.
+
+Completion of commands and options in bash (zsh and fish likewise):
+
+```sh
+eval "$(_GRIP_EDGE_COMPLETE=bash_source grip-edge)"
+```
 """
 
 
@@ -74,7 +80,7 @@ def _kind(line: str) -> str:
 
 
 def _commands(lines: list[str]) -> str:
-    return "\n".join(["```sh", *lines, "```", ""])
+    return "\n".join(["```text", *lines, "```", ""])
 
 
 def _escaped(text: str) -> str:

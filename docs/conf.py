@@ -11,6 +11,8 @@ copyright = ""  # noqa: A001  Sphinx's own name; the licence stands in the repos
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
 exclude_patterns = ["_build"]
 highlight_language = "text"
+# Two hyphens are the start of an option here, not a dash.
+smartquotes = False
 
 # Headings down to this level are link targets (page.md#heading), which the strict build checks.
 myst_heading_anchors = 3

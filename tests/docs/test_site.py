@@ -49,6 +49,10 @@ def test_the_home_page_shows_the_readmes_table(site: Path) -> None:
     assert 'src="_images/kept-patches.png"' in home
 
 
+def test_options_in_running_text_keep_their_hyphens(site: Path) -> None:
+    assert "Continue the run in --work where it stopped." in (site / "reference/cli.html").read_text(encoding="utf-8")
+
+
 def test_pages_load_nothing_from_elsewhere(site: Path) -> None:
     loads = re.compile(
         r"""<(?:script|img|iframe|source)[^>]+src=["'](?:https?:)?//|<link[^>]+href=["'](?:https?:)?//"""
