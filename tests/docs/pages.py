@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import grip_edge
@@ -12,6 +15,12 @@ DOCS = CHECKOUT / "docs"
 
 def read(name: str) -> str:
     return (DOCS / name).read_text(encoding="utf-8")
+
+
+def run_python(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """In a process of its own, with the package of this checkout."""
+    environment = os.environ | {"PYTHONPATH": str(CHECKOUT)}
+    return subprocess.run((sys.executable, *arguments), env=environment, capture_output=True, text=True)
 
 
 def table_rows(text: str, first_column: str) -> list[list[str]]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import click
@@ -17,12 +15,11 @@ from grip_edge.bundle import GRAPH_NAMES
 from grip_edge.cli.main import COMMANDS, cli
 from grip_edge.export.targets.table import ALIASES, BOARDS, TARGETS, find_target
 from grip_edge.policy_catalog import POLICY_SPECS
-from tests.docs.pages import CHECKOUT, DOCS, read, table_rows
+from tests.docs.pages import DOCS, read, run_python, table_rows
 
 
 def test_the_page_of_commands_is_what_the_commands_say() -> None:
-    check = (sys.executable, DOCS / "cli_reference.py", "--check")
-    done = subprocess.run(check, cwd=CHECKOUT, capture_output=True, text=True)
+    done = run_python(DOCS / "cli_reference.py", "--check")
     assert done.returncode == 0, done.stderr
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import importlib.util
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.docs.pages import DOCS
+from tests.docs.pages import DOCS, run_python
 
 _BUILDERS = ("sphinx", "myst_parser", "furo")
 _MISSING = [name for name in _BUILDERS if importlib.util.find_spec(name) is None]
@@ -21,8 +20,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def build(sources: Path, out: Path) -> subprocess.CompletedProcess[str]:
-    command = (sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", sources, out)
-    return subprocess.run(command, capture_output=True, text=True)
+    return run_python("-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", sources, out)
 
 
 @pytest.fixture(scope="module")
