@@ -1,0 +1,1 @@
+"""Programs that measure: each file is one command, and the folder ``peers`` compares with other runtimes."""
