@@ -88,7 +88,8 @@ def make_row(
     """``turns`` are those of this contestant. A turn that failed makes the whole row a failure."""
     failure = failure or next((turn["error"] for turn in turns if "error" in turn), None)
     check = checks.get(contestant.name, {})
-    agreement = _agreement(check, checks.get(REFERENCE, {}))
+    reference = checks.get(REFERENCE, {})
+    agreement = _agreement(check, reference if contestant.sees else reference.get("text", {}))
     if failure is not None or not turns:
         return Row(contestant, peer.title, failure or "no turn was finished", agreement=agreement, check=check)
     full, pruned = work.budgets

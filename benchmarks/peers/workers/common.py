@@ -22,8 +22,9 @@ from benchmarks.peers.protocol import Message
 from benchmarks.peers.shape import IMAGE_TOKEN, QUESTION, TEMPLATE
 
 CHECKED_TOKENS = 8
+CHECKED_TEXT = 64  # tokens in the image's place, where peers without eyes are compared
 
-_FIRST_BYTE_ID = 4  # behind the four special tokens
+_FIRST_BYTE_ID, _BYTES = 4, 256  # behind the four special tokens
 _MEAN = np.array([0.48145466, 0.4578275, 0.40821073], np.float32)
 _STD = np.array([0.26862954, 0.26130258, 0.27577711], np.float32)
 
@@ -38,6 +39,12 @@ def prompt_ids() -> tuple[list[int], list[int]]:
     """Token ids before and after the image, as the yardstick's tokenizer gives them."""
     before, after = prompt_text().split(IMAGE_TOKEN)
     return [1, *_byte_ids(before)], _byte_ids(after)
+
+
+def text_ids(count: int) -> list[int]:
+    """The prompt with ``count`` tokens of text in the image's place, for peers that read no images."""
+    before, after = prompt_ids()
+    return [*before, *(_FIRST_BYTE_ID + 37 * place % _BYTES for place in range(count)), *after]
 
 
 def _byte_ids(text: str) -> list[int]:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from benchmarks.peers.protocol import Message, serve
 from benchmarks.peers.workers.common import (
+    CHECKED_TEXT,
     CHECKED_TOKENS,
     Clock,
     Floats,
@@ -23,6 +24,7 @@ from benchmarks.peers.workers.common import (
     kept_rows,
     pixels,
     prompt_ids,
+    text_ids,
     versions,
 )
 
@@ -60,7 +62,17 @@ class Transformers:
         features = self._features()
         logits, _ = self._run(None, inputs_embeds=self._prompt(features, len(features)))
         tokens = self.answer(len(features), CHECKED_TOKENS)["tokens"]
-        return checked(folder, tokens, features.float().numpy(), logits)
+        return checked(folder, tokens, features.float().numpy(), logits) | {"text": self._check_text(folder / "text")}
+
+    def _check_text(self, folder: Path) -> Message:
+        """For comparison with peers that read no images."""
+        folder.mkdir(exist_ok=True)
+        logits, past = self._run(None, input_ids=torch.tensor([text_ids(CHECKED_TEXT)]))
+        tokens = [int(logits.argmax())]
+        while len(tokens) < CHECKED_TOKENS:
+            found, past = self._run(past, input_ids=torch.tensor([[tokens[-1]]]))
+            tokens.append(int(found.argmax()))
+        return checked(folder, tokens, None, logits)
 
     def _features(self) -> Tensor:
         """[N,D]"""
