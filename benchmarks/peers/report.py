@@ -124,8 +124,7 @@ def document(report: Report) -> dict[str, Any]:
 
 
 def _row_document(row: Row) -> dict[str, Any]:
-    skipped = ("contestant", "check")
-    values = {field.name: getattr(row, field.name) for field in dataclasses.fields(row) if field.name not in skipped}
+    values = {field.name: getattr(row, field.name) for field in dataclasses.fields(row) if field.name != "contestant"}
     contestant = row.contestant
     about = {name: getattr(contestant, name) for name in ("name", "weights", "bits", "sees", "by_hand", "note")}
     return about | {name: _plain(value) for name, value in values.items()}

@@ -53,7 +53,8 @@ class Agreement:
 class Row:
     """``ttft_ms`` and ``decode_tokens_per_sec`` by kept tokens. ``failure`` is the reason where nothing was measured.
 
-    ``flops_ratio`` is the pruned TTFT over what operations predict from the full one.
+    ``flops_ratio`` is the pruned TTFT over what operations predict from the full one. Overheads are of a request and
+    of each further token, outside of its runtime's sessions.
     """
 
     contestant: Contestant
@@ -69,8 +70,9 @@ class Row:
     decode_share: Summary | None = None
     flops_ratio: Summary | None = None
     agreement: Agreement | None = None
+    overhead_request_ms: Summary | None = None
+    overhead_token_ms: Summary | None = None
     versions: dict[str, str] = field(default_factory=dict)
-    check: Message = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -91,7 +93,7 @@ def make_row(
     reference = checks.get(REFERENCE, {})
     agreement = _agreement(check, reference if contestant.sees else reference.get("text", {}))
     if failure is not None or not turns:
-        return Row(contestant, peer.title, failure or "no turn was finished", agreement=agreement, check=check)
+        return Row(contestant, peer.title, failure or "no turn was finished", agreement=agreement)
     full, pruned = work.budgets
     answers = [answer for turn in turns for answer in turn["answers"]]
     budgets = sorted({answer["kept"] for answer in answers}, reverse=True)
@@ -113,8 +115,9 @@ def make_row(
         decode_share=_per_answer(turns, full, lambda turn, answer: _decode_share(contestant, turn, answer)),
         flops_ratio=Summary.of(_flops_ratio(work, turn, full, pruned) for turn in turns),
         agreement=agreement,
+        overhead_request_ms=Summary.of(answer.get("overhead_request_ms") for answer in answers),
+        overhead_token_ms=Summary.of(answer.get("overhead_token_ms") for answer in answers),
         versions=turns[-1]["versions"],
-        check=check,
     )
 
 
