@@ -3,7 +3,8 @@
 Inputs are the vision features before the projector, the question's token embeddings and the number of tokens to
 keep. Features are standardised per dimension over the image (Cen-Prune, supplement: raw features of some towers are
 nearly collinear), projected to a small width and given a 2-D position; words and visual tokens then read each other.
-The budget enters as a word of its own (log of the keep ratio).
+The budget enters as a word of its own (log of the keep ratio). In use, not in training, a fixed noise is added to the
+scores (``dither``).
 
 GRIP-VLM's internals are not public beyond its abstract; this network follows its documented relatives (docs/log.md).
 Not here: training (``warmup``, ``grpo``), the choice of tokens (``selection``), files (``scorer_files``).
@@ -17,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from grip_edge.calibration.dither import ordered_dither
 from grip_edge.errors import UserError
 
 
@@ -34,10 +36,14 @@ class ScorerConfig:
     sees_question: bool = True
     sees_budget: bool = True
     """What is not seen is replaced by nothing: the ablations of docs/benchmarks.md."""
+    dither: float = 0.4
+    """Temperature of the fixed noise on the scores; 0: none."""
 
     def __post_init__(self) -> None:
         if self.width % self.heads:
             raise UserError(f"The scorer's width must be a multiple of its heads; got {self.width} and {self.heads}.")
+        if self.dither < 0:
+            raise UserError(f"The scorer's dither is at least 0; got {self.dither}.")
 
     @property
     def visual_tokens(self) -> int:
@@ -106,6 +112,7 @@ class GripScorer(nn.Module):
         self.rounds = nn.ModuleList(_Round(width, config.heads, config.mlp_ratio) for _ in range(config.rounds))
         self.norm = nn.LayerNorm(width)
         self.to_score = nn.Linear(width, 1)
+        self.dither = nn.Buffer(ordered_dither(config.grid, config.dither), persistent=False)
 
     def forward(
         self, features: Tensor, question_embeds: Tensor, budget: Tensor, question_mask: Tensor | None = None
@@ -124,7 +131,7 @@ class GripScorer(nn.Module):
         for one_round in self.rounds:
             visual, words = one_round(visual, words, mask)
         scores: Tensor = self.to_score(self.norm(visual))[..., 0]
-        return scores
+        return scores if self.training else scores + self.dither
 
     def _words(self, question_embeds: Tensor, keep_ratio: Tensor) -> Tensor:
         """question_embeds [B,T,D], keep_ratio [1] or [B] -> [B,1+T,width], the budget's word first."""

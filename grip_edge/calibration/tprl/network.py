@@ -5,7 +5,8 @@ Codes with their 2-D position, the words of the question (TPRL's code has one to
 share are read by bidirectional layers; dropped tokens are not read. One logit per token is its keep decision. The
 value of a state is read off the mean remaining token, by a head that only training has.
 
-At inference all tokens remain and the K best logits are kept: the same contract as the GRIP scorer's.
+At inference all tokens remain and the K best logits are kept, a fixed noise added to them (``dither``): the same
+contract as the GRIP scorer's.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from grip_edge.calibration.dither import ordered_dither
 from grip_edge.calibration.scorer import standardised
 from grip_edge.errors import UserError
 
@@ -34,10 +36,14 @@ class TprlConfig:
     layers: int = 2
     heads: int = 4
     mlp_ratio: int = 2
+    dither: float = 0.5
+    """Temperature of the fixed noise on the scores, in use; 0: none."""
 
     def __post_init__(self) -> None:
         if self.width % self.heads:
             raise UserError(f"The scorer's width must be a multiple of its heads; got {self.width} and {self.heads}.")
+        if self.dither < 0:
+            raise UserError(f"The scorer's dither is at least 0; got {self.dither}.")
 
     @property
     def visual_tokens(self) -> int:
@@ -105,6 +111,7 @@ class TprlScorer(nn.Module):
         self.layers = nn.ModuleList(_Layer(config) for _ in range(config.layers))
         self.norm = nn.LayerNorm(width)
         self.to_keep = nn.Linear(width, 1)
+        self.dither = nn.Buffer(ordered_dither(config.grid, config.dither), persistent=False)
 
     def forward(
         self, features: Tensor, question_embeds: Tensor, budget: Tensor, question_mask: Tensor | None = None
@@ -114,7 +121,8 @@ class TprlScorer(nn.Module):
         ``question_mask`` bool [B,T] is False on padding; None when there is none.
         """
         share = budget.to(features.dtype) / features.shape[1]
-        return self.logits(self.read(self.codes(features), Words(question_embeds, question_mask), share))
+        logits = self.logits(self.read(self.codes(features), Words(question_embeds, question_mask), share))
+        return logits if self.training else logits + self.dither
 
     def codes(self, features: Tensor) -> Tensor:
         """[B,N,Dv] -> [B,N,C]."""

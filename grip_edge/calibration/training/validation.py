@@ -44,7 +44,15 @@ class Validation:
         self.images = min(settings.images, len(data))
 
     def __call__(self, scorer: Scorer) -> dict[str, float]:
-        """``accuracy@<budget>`` for every budget, in [0, 1]."""
+        """``accuracy@<budget>`` for every budget, in [0, 1], of the scorer as it is in use."""
+        training = scorer.training
+        scorer.train(False)
+        try:
+            return self._accuracy(scorer)
+        finally:
+            scorer.train(training)
+
+    def _accuracy(self, scorer: Scorer) -> dict[str, float]:
         verdicts: dict[float, list[Tensor]] = {budget: [] for budget in self.settings.budgets}
         for batch in self._batches():
             for budget, found in verdicts.items():
