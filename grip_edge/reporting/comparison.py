@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from grip_edge.errors import UserError
 from grip_edge.report import BudgetRow, LatencyReport, Sample
 from grip_edge.reporting.bootstrap import Ratio, median_ratio
+from grip_edge.reporting.disturbance import other_load
 
 # Times that one wants to be short.
 METRICS = ("ttft", "vision", "select", "prefill", "tpot", "total")
@@ -30,6 +31,7 @@ CONDITIONS: Facts = {
     "concurrency": lambda report: sorted({row.concurrency for row in report.rows}),
     "machine": lambda report: (report.machine.board, report.machine.cpu_model, report.machine.gpu_model),
     "power-mode": lambda report: None if report.state_before is None else report.state_before.power_mode,
+    "other-load": other_load,
 }
 _MENTIONED: Facts = {
     "bundle": lambda report: report.workload.bundle_sha256[:16],

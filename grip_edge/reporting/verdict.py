@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from grip_edge.report import BudgetRow, LatencyReport
+from grip_edge.reporting.disturbance import other_load
 
 # Above these shares a sentence says so.
 _PREPROCESS_SHARE = 0.3
-_BUSY_LOAD_PER_CORE = 0.5
 
 
 def verdict(report: LatencyReport) -> tuple[str, ...]:
@@ -71,13 +71,9 @@ def _doubts(report: LatencyReport, rows: Sequence[BudgetRow]) -> Iterator[str]:
             f"Preprocessing is {share:.0%} of TTFT at budget {rows[0].budget}: a smaller image file helps more than a "
             "smaller budget."
         )
-    cores = report.machine.cpu_count or 1
-    load = 0.0 if state is None or state.load_average is None else state.load_average
-    if load > _BUSY_LOAD_PER_CORE * cores:
-        yield (
-            f"Other programs ran: load average {load:.1f} on {cores} cores before the start; measure again on a quiet "
-            "machine."
-        )
+    load = other_load(report)
+    if load is not None:
+        yield f"Other programs ran: {load}; measure again on a quiet machine."
     throttling = {reason for one in (state, report.state_after) if one for reason in one.throttling or ()}
     if throttling:
         yield f"The GPU ran below its clock ({', '.join(sorted(throttling))})."

@@ -66,6 +66,11 @@ def _with_mode(made: LatencyReport) -> LatencyReport:
     return replace(made, state_before=replace(made.state_before, power_mode="15W"))
 
 
+def _beside_other_programs(made: LatencyReport) -> LatencyReport:
+    assert made.state_before is not None
+    return replace(made, state_before=replace(made.state_before, load_average=9.0))
+
+
 @pytest.mark.parametrize(
     ("name", "change"),
     [
@@ -76,6 +81,7 @@ def _with_mode(made: LatencyReport) -> LatencyReport:
         ("concurrency", lambda made: replace(made, rows=(*made.rows, replace(made.rows[0], concurrency=4)))),
         ("machine", _with_machine),
         ("power-mode", _with_mode),
+        ("other-load", _beside_other_programs),
     ],
 )
 def test_other_conditions_are_refused_unless_they_are_named(
