@@ -27,7 +27,7 @@ _OPTIONS = {"int4": ("--group-size", "32")}
 def openvino(work: Work) -> Peer:
     own = [_contestant(work, precision, "GenAI", "openvino_genai") for precision in _BITS]
     by_hand = [_contestant(work, precision, "pruned", "openvino_embeds") for precision in _BITS]
-    steps = tuple(_export(work, precision) for precision in _BITS)
+    steps = tuple(step for precision in _BITS for step in (_export(work, precision), _copy_settings(work, precision)))
     return Peer("openvino", "OpenVINO", PINS, steps, (*own, *by_hand))
 
 
@@ -36,6 +36,13 @@ def _export(work: Work, precision: str) -> Step:
     arguments = ["-m", "optimum.commands.optimum_cli", "export", "openvino", "-m", str(work.model)]
     arguments += ["--task", "image-text-to-text", "--weight-format", precision, *_OPTIONS.get(precision, ()), str(out)]
     return Step(out.name, tuple(arguments), out)
+
+
+def _copy_settings(work: Work, precision: str) -> Step:
+    """GenAI reads the image settings from a file that the export does not write, and goes on without it."""
+    out = work.converted(f"openvino-{precision}") / "preprocessor_config.json"
+    copy = "import shutil, sys; shutil.copyfile(*sys.argv[1:])"
+    return Step(f"{out.parent.name}-settings", ("-c", copy, str(work.model / out.name), str(out)), out)
 
 
 def _contestant(work: Work, precision: str, kind: str, worker: str) -> Contestant:

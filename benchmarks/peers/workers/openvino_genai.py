@@ -15,6 +15,7 @@ import openvino_genai
 from PIL import Image
 
 from benchmarks.peers.protocol import Message, serve
+from benchmarks.peers.shape import IMAGE_TOKEN
 from benchmarks.peers.workers.common import CHECKED_TOKENS, Clock, checked, prompt_text, versions
 
 
@@ -56,13 +57,18 @@ class OpenVinoGenAI:
         streamer = Streamer(clock)
         with Image.open(self._picture) as image:
             tensor = openvino.Tensor(np.asarray(image.convert("RGB"))[None])
-        found = self._pipeline.generate(prompt_text(), images=[tensor], generation_config=config, streamer=streamer)
+        found = self._pipeline.generate(_prompt(), images=[tensor], generation_config=config, streamer=streamer)
         metrics = found.perf_metrics
         vision_ms = metrics.get_prepare_embeddings_duration().mean
         return clock.answer(streamer.tokens, metrics.get_num_input_tokens(), vision_ms)
 
     def check(self, folder: Path) -> Message:
         return checked(folder, self.answer(0, CHECKED_TOKENS)["tokens"])
+
+
+def _prompt() -> str:
+    """The pipeline puts the line break behind an image itself."""
+    return prompt_text().replace(f"{IMAGE_TOKEN}\n", IMAGE_TOKEN)
 
 
 if __name__ == "__main__":
