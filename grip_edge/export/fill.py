@@ -96,7 +96,7 @@ class _Writer:
         self._written = written
 
     def write(self, place: Place, tensor: torch.Tensor) -> None:
-        data = tensor.view(torch.uint8).numpy().reshape(-1).data
+        data = tensor.reshape(-1).view(torch.uint8).numpy().data  # [W,1] may be contiguous with a last stride of W
         if len(data) != place.weight.nbytes:
             raise RuntimeError(f"weight '{place.name}' came with {len(data)} bytes, {place.weight.nbytes} were planned")
         for piece in (bytes(place.start_byte - self._file.tell()), data):

@@ -87,7 +87,7 @@ class ScorerSelector(Selector):
         return Select(make(self.scorer.config), projector)
 
     def weights(self) -> Mapping[str, Tensor]:
-        return self.scorer.state_dict()
+        return {**dict(self.scorer.named_buffers()), **self.scorer.state_dict()}
 
     def kept(self, seen: Seen, kept: int) -> Tensor:
         return keep_best(self.scorer(seen.features, seen.question_embeds, torch.tensor([kept])), kept)

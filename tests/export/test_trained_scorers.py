@@ -14,8 +14,9 @@ from tests.toy_model import GRID
 
 
 def test_a_tprl_scorer_is_exported_by_the_same_path(toy_checkpoint: Path, tmp_path: Path) -> None:
+    """Of the default width, whose [width,1] matrices are stored as they are, not inside the graph."""
     torch.manual_seed(2)
-    config = TprlConfig(vision_width=32, text_width=48, grid=(GRID, GRID), code=8, encoder_hidden=16, width=16, heads=2)
+    config = TprlConfig(vision_width=32, text_width=48, grid=(GRID, GRID), code=8, encoder_hidden=16)
     scorer = TprlScorer(config)
     with torch.no_grad():
         scorer.to_keep.weight.mul_(10)
