@@ -1,4 +1,4 @@
-"""The picture: time to the first token against decoding speed, one mark per contestant, lines between its budgets."""
+"""The picture: time to the first token and decoding speed as bars, for all visual tokens and a quarter of them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,6 @@ def write_plot(work: Work, rows: Sequence[Row], path: Path) -> None:
                     error = [[found.median - found.low], [found.high - found.median]]
                     axes.barh(place, found.median, height, align="edge", color=colour, alpha=shade, xerr=error)
     left.set_yticks(places, [row.name + ("" if row.contestant.sees else " (text)") for row in shown])
-    left.set_xscale("log")
     left.set_xlabel(f"time to the first token, ms (upper bar {full} visual tokens, lower {pruned}); less is better")
     right.set_xlabel("decoding, tokens per second; more is better")
     figure.tight_layout()

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.peers.bars import Bar
+from benchmarks.peers.bars import OURS, Bar
 from benchmarks.peers.contestants import Work
 from benchmarks.peers.summary import Row, Summary
+from benchmarks.peers.workers.common import prompt_ids
 
 SCHEMA = "grip-edge-peers/1"
 MIB = 2**20
@@ -56,6 +57,7 @@ def markdown(report: Report) -> str:
         "benchmark. Share of limit: linear layers of the prefill over the measured int8 peak, and bytes read per new "
         "token over the measured bandwidth.",
         "",
+        *_ceilings(report),
     ]
     lines += _table(report)
     lines += ["", "## Agreement with transformers in fp32", "", *_agreement_table(report.rows)]
@@ -64,7 +66,26 @@ def markdown(report: Report) -> str:
     notes = [f"* {row.name}: {row.contestant.note}" for row in report.rows if row.contestant.note]
     if notes:
         lines += ["", "## Notes", "", *notes]
+    versions = {row.peer: row.versions for row in report.rows if row.versions}
+    lines += ["", "## Versions", ""]
+    lines += [f"* {peer}: " + ", ".join(f"{name} {text}" for name, text in of.items()) for peer, of in versions.items()]
     return "\n".join(lines) + "\n"
+
+
+def _ceilings(report: Report) -> list[str]:
+    """What the machine allows, before what was measured."""
+    read, peak = (report.probe.get(key) for key in ("read_bytes_per_sec", "int8_operations_per_sec"))
+    if read is None or peak is None:
+        return []
+    tokens = report.work.budgets[0] + sum(map(len, prompt_ids()))
+    prefill_ms = 1000 * report.work.shape.prefill_linear_operations(tokens) / peak.median
+    decoders = [row for row in report.rows if row.decoder_bytes is not None and row.peer == OURS]
+    rates = ", ".join(f"{row.name} {read.median / (row.decoder_bytes or 1):.0f} tokens/s" for row in decoders)
+    return [
+        f"At these medians, the linear layers of a prefill of {tokens} tokens take {prefill_ms:.0f} ms in int8, and "
+        f"reading the weights for each new token allows: {rates}.",
+        "",
+    ]
 
 
 def _table(report: Report) -> list[str]:

@@ -72,6 +72,7 @@ class Row:
     agreement: Agreement | None = None
     overhead_request_ms: Summary | None = None
     overhead_token_ms: Summary | None = None
+    decoder_bytes: int | None = None
     versions: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -117,6 +118,7 @@ def make_row(
         agreement=agreement,
         overhead_request_ms=Summary.of(answer.get("overhead_request_ms") for answer in answers),
         overhead_token_ms=Summary.of(answer.get("overhead_token_ms") for answer in answers),
+        decoder_bytes=contestant.decoder_bytes(),
         versions=turns[-1]["versions"],
     )
 

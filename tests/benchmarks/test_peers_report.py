@@ -155,6 +155,8 @@ def test_one_command_from_peers_to_report(work: Work) -> None:
     assert "| lost int4 | int4 | lost-step ended with exit code 1: error: cannot convert" in text
     assert "| dying int8 | int8 | the process ended with exit code 3" in text
     assert "| TTFT at 576 tokens, over the best peer's | at most 0.7 | 0.30 (grip-edge int8 300 ms" in text
+    assert "* grip-edge: stand-in 1.0" in text
+    assert "grip-edge int8 10 tokens/s" in text  # 4 GB/s, 400 MB of weights
     document = json.loads((folder / "peers.json").read_text())
     assert [row["name"] for row in document["rows"]][:2] == ["grip-edge int8", REFERENCE]
     assert document["rows"][0]["ttft_ms"]["144"]["median"] == pytest.approx(75.0)
