@@ -10,13 +10,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnxruntime as ort
+from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.peers.protocol import Message, serve
 from benchmarks.peers.shape import QUESTION
 from benchmarks.peers.workers.common import CHECKED_TOKENS, checked, versions
 from grip_edge.runtime import Pipeline
+from grip_edge.runtime.decoder import CachedDecoder
 
 
 class GripEdge:
@@ -58,7 +61,15 @@ class GripEdge:
         features, _ = self._pipeline.encode_image(pixels)
         question = self._pipeline.graphs.embed(self._prompt.question)
         kept = self._pipeline.graphs.select(features, question, self._visual_tokens).kept_embeds[0]
-        return checked(folder, tokens, kept)
+        return checked(folder, tokens, kept, self._logits(kept))
+
+    def _logits(self, features: NDArray[Any]) -> NDArray[Any]:
+        """[V] at the end of the prompt with all visual tokens [N,D]."""
+        before, after = (self._pipeline.graphs.embed(ids)[0] for ids in (self._prompt.before, self._prompt.after))
+        embeds = np.concatenate([before, features, after])[None]
+        count = embeds.shape[1]
+        decoder = CachedDecoder(self._pipeline.graphs.decoder, self._pipeline.manifest.model.text, count)
+        return decoder.append(embeds, np.arange(count)[None])
 
     def _generate(self, kept: int, new_tokens: int) -> Any:
         return self._pipeline.generate(self._picture, QUESTION, kept, new_tokens, ignore_stop=True)
