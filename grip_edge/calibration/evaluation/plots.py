@@ -85,16 +85,21 @@ def _new_figure() -> tuple[Any, Any]:
 
 
 def _looks(report: EvaluationReport) -> dict[str, dict[str, Any]]:
-    """A colour and a marker of its own for each participant; learned policies are drawn thicker."""
+    """A colour and a marker of its own for each participant; learned policies are drawn thicker, and the one that the
+    others are compared with in red, on top.
+    """
     from matplotlib import colormaps
 
-    colours = colormaps["tab20" if len(report.participants) > 10 else "tab10"]
+    colours = [colormaps["tab20"](index) for index in range(20)]
+    others = [*colours[0:6:2], *colours[8::2], *colours[1:7:2], *colours[9::2]]  # dark ones first, without the reds
+    compared = report.setting.against
     return {
         one.name: {
-            "color": colours(index % colours.N),
+            "color": "crimson" if one.name == compared else others[index % len(others)],
             "marker": _MARKERS[index % len(_MARKERS)],
             "markersize": 5,
             "linewidth": 2.4 if one.runs else 1.2,
+            "zorder": 4 if one.name == compared else 3 if one.runs else 2,
         }
         for index, one in enumerate(report.participants)
     }
