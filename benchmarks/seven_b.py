@@ -169,6 +169,7 @@ def _forecast(run: Run, precision: str) -> Plan:
         budgets=tuple(count for count in kept if int(count) < model.visual_tokens),
         work=Workload(text, run.new_tokens),
         others={},
+        target_precisions={},
     )
     return make_plan(request)
 

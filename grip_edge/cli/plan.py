@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from grip_edge.export.precision import EMBEDDING_PRECISIONS, INT4_BLOCKS, PRECISIONS, PrecisionOptions, session_config
+from grip_edge.export.targets.table import find_target, target_names
 from grip_edge.planning.devices import CPU, DEVICES
 
 _DEFAULT_RANGE = "0.1,0.5"
@@ -71,6 +72,7 @@ def plan(
         budgets=tuple(budgets.split(",")) if budgets else (),
         work=Workload(prompt_tokens, new_tokens),
         others={name: PrecisionOptions(name).formats for name in PRECISIONS},
+        target_precisions={name: find_target(name).precisions for name in target_names()},
         threads=threads,
     )
     made = make_plan(request)

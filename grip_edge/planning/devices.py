@@ -42,6 +42,8 @@ class Device:
     source: str
     block_efficiency: float | None = None
     """Of compute with weights in blocks of 4 or 8 bits, where that differs."""
+    targets: tuple[str, ...] = ()
+    """Names for ``--target`` that run on it."""
 
 
 def _jetson(
@@ -49,16 +51,19 @@ def _jetson(
 ) -> Device:
     return Device(
         name, title, memory * GB, 3 * GB // 2, bandwidth * 1e9, tflops * 1e12, 2 * tflops * 1e12, efficiency, 0.7,
-        source,
+        source, targets=_ORIN_TARGETS,
     )  # fmt: skip
 
 
 def _rtx(name: str, title: str, memory: int, bandwidth: float, tflops: float, source: str) -> Device:
     return Device(
-        name, title, memory * GB, GB // 2, bandwidth * 1e9, tflops * 1e12, 4 * tflops * 1e12, 0.45, 0.6, source
-    )
+        name, title, memory * GB, GB // 2, bandwidth * 1e9, tflops * 1e12, 4 * tflops * 1e12, 0.45, 0.6, source,
+        targets=("rtx",),
+    )  # fmt: skip
 
 
+_ORIN_TARGETS = ("jetpack-6.2", "jetpack-7.2")
+_THOR_TARGETS = ("jetpack-7.0", "jetpack-7.1", "jetpack-7.2")
 _ORIN_BRIEF = "NVIDIA Jetson AGX Orin Series Technical Brief"
 _SUPER_BLOG = "NVIDIA developer blog, Jetson Orin Nano Developer Kit Gets a 'Super' Boost (December 2024)"
 _ADA = "NVIDIA Ada GPU Architecture whitepaper, appendices"
@@ -77,7 +82,8 @@ DEVICES: dict[str, Device] = {
         _jetson("jetson-agx-orin-32gb", "Jetson AGX Orin 32 GB, MAXN", 32, 204.8, 27.0, 0.45,
               f"{_ORIN_BRIEF}: GPU 108 sparse INT8 TOPS, 204.8 GB/s"),
         replace(_jetson("jetson-thor-t5000", "Jetson AGX Thor (T5000)", 128, 273.0, 258.75, 0.45,
-                        "NVIDIA Jetson Thor data sheet: 2070 sparse FP4 TFLOPS, 273 GB/s"), block_efficiency=0.10),
+                        "NVIDIA Jetson Thor data sheet: 2070 sparse FP4 TFLOPS, 273 GB/s"), block_efficiency=0.10,
+                targets=_THOR_TARGETS),
         _rtx("rtx-3060-12gb", "GeForce RTX 3060 12 GB", 12, 360.0, 25.5,
              "NVIDIA GA102 whitepaper (rate per SM), GeForce RTX 3060 specifications: 12.7 fp32 TFLOPS, 360 GB/s"),
         _rtx("rtx-4060-8gb", "GeForce RTX 4060 8 GB", 8, 272.0, 30.2,

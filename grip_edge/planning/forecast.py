@@ -8,7 +8,7 @@ after another. Vision and decode are what pruning does not touch, so they are a 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from grip_edge.manifest import WeightFormats
 from grip_edge.planning.bundle_size import BundleBytes, bundle_bytes
@@ -71,7 +71,9 @@ class PruningCeiling:
 
 @dataclass(frozen=True)
 class DeviceForecast:
-    """``usable_bytes`` is the memory less what the system keeps; null where it is not known."""
+    """``usable_bytes`` is the memory less what the system keeps; null where it is not known. ``targets``: those that
+    run on the device, and whether each takes the precision.
+    """
 
     device: str
     title: str
@@ -81,6 +83,7 @@ class DeviceForecast:
     rows: tuple[BudgetForecast, ...]
     pruning: PruningCeiling
     fitting_precisions: tuple[str, ...]
+    targets: dict[str, bool] = field(default_factory=dict)
 
 
 def stage_costs(model: ModelShape, bundle: BundleBytes, kept_tokens: int, work: Workload) -> dict[str, StageCost]:

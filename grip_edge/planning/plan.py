@@ -35,7 +35,7 @@ class Precision:
 @dataclass(frozen=True)
 class PlanRequest:
     """``budget_range`` and ``budgets`` as the user wrote them; the unpruned model is always forecast too. ``others``
-    are the precisions that are tried for what else fits, by name.
+    are the precisions that are tried for what else fits, by name; ``target_precisions`` what each target takes.
     """
 
     model: str
@@ -45,6 +45,7 @@ class PlanRequest:
     budgets: tuple[str, ...]
     work: Workload
     others: Mapping[str, WeightFormats]
+    target_precisions: Mapping[str, tuple[str, ...]]
     threads: int | None = None
 
     def __post_init__(self) -> None:
@@ -101,7 +102,10 @@ def make_plan(request: PlanRequest) -> Plan:
         export=export_needs(model, bundle),
         costs=tuple(BudgetCosts(tokens, stage_costs(model, bundle, tokens, request.work)) for tokens in kept),
         devices=tuple(
-            forecast_device(_forecaster(name, model, bundle, request), kept, request.work, request.others)
+            dataclasses.replace(
+                forecast_device(_forecaster(name, model, bundle, request), kept, request.work, request.others),
+                targets=_targets(name, request),
+            )
             for name in request.devices
         ),
     )
@@ -113,6 +117,11 @@ def _kept_tokens(request: PlanRequest, model: ModelShape) -> tuple[int, ...]:
         limits = BudgetRange.parse(request.budget_range, model.visual_tokens)
         kept |= {limits.min_tokens, limits.max_tokens}
     return tuple(sorted(kept))
+
+
+def _targets(device: str, request: PlanRequest) -> dict[str, bool]:
+    names = () if device == CPU else find_device(device).targets
+    return {name: request.precision.name in request.target_precisions[name] for name in names}
 
 
 def _forecaster(name: str, model: ModelShape, bundle: BundleBytes, request: PlanRequest) -> Forecaster:

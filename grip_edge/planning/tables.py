@@ -74,6 +74,10 @@ def _device(plan: Plan, device: DeviceForecast) -> Iterator[RenderableType]:
         f"{pruning.least_ttft_ms:.0f} ms), {answer} of the whole answer and "
         f"{pruning.saved_kv_cache_bytes / 1e6:.0f} MB of cache."
     )
+    refusing = [target for target, takes_it in device.targets.items() if not takes_it]
+    if refusing:
+        others = " and ".join(target for target in device.targets if target not in refusing) or "no target of it"
+        yield f"{plan.precision} is for {others}; {' and '.join(refusing)} cannot run it. See --target of export."
     if any(row.fits is False for row in device.rows):
         smallest = min(row.kept_tokens for row in device.rows)
         fitting = ", ".join(device.fitting_precisions) or "none; choose a smaller model or a larger device"

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from grip_edge.export.targets.table import find_target
 from grip_edge.planning import cpu_speed, probes
+from grip_edge.planning.devices import DEVICES
 from tests.cli.conftest import Run
 
 ORIN = "jetson-agx-orin-64gb"
@@ -77,3 +79,20 @@ def test_no_training_library_is_loaded() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "0 []"
+
+
+def test_what_the_boards_software_cannot_run_is_said(run: Run) -> None:
+    """Reference: the export's own table of targets."""
+    plan = ("plan", "--model", "llava-1.5-7b", "--device", ORIN, "--precision")
+    assert "int4 is for jetpack-7.2; jetpack-6.2 cannot run it" in " ".join(run(*plan, "int4").stdout.split())
+    assert "cannot run it" not in run(*plan, "fp16").stdout
+    for precision in ("fp16", "int4", "bf16"):
+        targets = json.loads(run(*plan, precision, "--json").stdout)["devices"][0]["targets"]
+        assert targets == {name: precision in find_target(name).precisions for name in ("jetpack-6.2", "jetpack-7.2")}
+
+
+def test_every_devices_targets_exist() -> None:
+    for device in DEVICES.values():
+        assert device.targets
+        for name in device.targets:
+            find_target(name)
