@@ -23,6 +23,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "grpo-only": ("grip.warmup.loop.steps=0",),
     "no-question": ("grip.scorer.sees_question=false",),
     "no-budget": ("grip.scorer.sees_budget=false",),
+    "no-dither": ("grip.scorer.dither=0",),
     "group-4": ("grip.grpo.group=4",),
     "group-24": ("grip.grpo.group=24",),
     "reward-probability": ("grip.grpo.reward=probability",),
