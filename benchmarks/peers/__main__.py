@@ -21,6 +21,7 @@ from benchmarks.peers.shape import SHAPES
 from benchmarks.peers.summary import REFERENCE, Summary, make_row
 
 _PROBE = Contestant("probe", "probe", "", 0, Path(), lambda: 0)
+_THIS_INTERPRETER = Peer("probe", "probe", (), (), (_PROBE,))
 
 
 @click.command()
@@ -66,7 +67,7 @@ def main(
     if not (prepare_only or report_only):
         entries = [(peer, one) for peer in peers for one in peer.contestants if one.name not in failures]
         plan = Plan(rounds, repeats, new_tokens, minutes)
-        with start(work, peers[0], _PROBE) as probe:
+        with start(work, _THIS_INTERPRETER, _PROBE) as probe:
             probe.hello()
             run_rounds(work, entries, probe, plan, journal, _say)
     if not prepare_only:

@@ -66,9 +66,13 @@ def markdown(report: Report) -> str:
     notes = [f"* {row.name}: {row.contestant.note}" for row in report.rows if row.contestant.note]
     if notes:
         lines += ["", "## Notes", "", *notes]
-    versions = {row.peer: row.versions for row in report.rows if row.versions}
+    versions: dict[str, dict[str, str]] = {}
+    for row in report.rows:
+        versions.setdefault(row.peer, {}).update(row.versions)
     lines += ["", "## Versions", ""]
-    lines += [f"* {peer}: " + ", ".join(f"{name} {text}" for name, text in of.items()) for peer, of in versions.items()]
+    lines += [
+        f"* {peer}: " + ", ".join(f"{name} {text}" for name, text in of.items()) for peer, of in versions.items() if of
+    ]
     return "\n".join(lines) + "\n"
 
 

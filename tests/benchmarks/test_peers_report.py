@@ -192,4 +192,5 @@ def test_real_peers_have_distinct_names_and_workers_that_exist(tmp_path: Path) -
     workers = Path(command.__file__).parent / "workers"
     assert all((workers / f"{contestant.worker}.py").is_file() for contestant in contestants)
     assert all(pin.split("==")[-1] != pin for peer in peers for pins in peer.pins for pin in pins if pin[0] != "-")
+    assert command._THIS_INTERPRETER.pins == ()  # the probe needs grip-edge, whichever peers take part
     assert sys.executable == str(Work(tmp_path).interpreter("grip-edge", ()))

@@ -18,7 +18,10 @@ PINS = (
 )
 _BITS = {"q8_0": 8, "q4_0": 4}
 _BLOCK_BYTES = {"q8_0": 34, "q4_0": 18}  # per 32 weights
-_NOTE = "llama.cpp puts the CLS token's position elsewhere than CLIP does, so its image features differ"
+_NOTE = (
+    "its image graph puts CLS last and then cuts off the first patch in its place, so one feature is not the image's; "
+    "on processors with AMX, its layouts for AMX are switched off, which end with a segmentation fault"
+)
 
 
 def llama_cpp(work: Work) -> Peer:

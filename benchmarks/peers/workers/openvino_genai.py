@@ -38,8 +38,10 @@ class Streamer(openvino_genai.StreamerBase):  # type: ignore[misc]  # has no typ
 
 class OpenVinoGenAI:
     def __init__(self, settings: Message) -> None:
+        scheduler = openvino_genai.SchedulerConfig()
+        scheduler.enable_prefix_caching = False  # or a prompt that was asked before would cost no prefill
         self._pipeline = openvino_genai.VLMPipeline(
-            settings["folder"], "CPU", INFERENCE_NUM_THREADS=settings["threads"]
+            settings["folder"], "CPU", scheduler_config=scheduler, INFERENCE_NUM_THREADS=settings["threads"]
         )
         self._picture = Path(settings["picture"])
 
