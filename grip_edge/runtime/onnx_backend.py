@@ -17,9 +17,9 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from grip_edge.allocator import large_blocks_returned
 from grip_edge.bundle import Bundle
 from grip_edge.errors import BundleError, UserError
-from grip_edge.runtime.allocator import large_blocks_returned
 from grip_edge.tiles import TilePlan
 
 PROVIDER = "CPUExecutionProvider"

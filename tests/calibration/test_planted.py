@@ -36,7 +36,8 @@ def test_grpo_alone_finds_what_is_rewarded(tmp_path: Path, updates: int) -> None
 def test_the_warm_up_alone_finds_what_is_attended_to(tmp_path: Path) -> None:
     setup = planted_setup(tmp_path, informed=0.5)
     warmup = WarmupSettings(loop(90, 5e-3), images=24)
-    _, trained = train_grip(setup, GripSettings({"width": 32}, warmup, GrpoSettings(NONE)))
+    undithered = {"width": 32, "dither": 0.0}  # so short a training leaves differences that noise outweighs
+    _, trained = train_grip(setup, GripSettings(undithered, warmup, GrpoSettings(NONE)))
     assert share_found(setup, trained) > 0.9
 
 

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from grip_edge.bundle import open_bundle
+from grip_edge.bundle import TOKENIZER_NAME, open_bundle
+from grip_edge.runtime.prompt import load_tokenizer
 from tests.cli.conftest import Run
 
 FEW = ("--images", "2", "--questions-per-image", "2")
@@ -155,12 +156,14 @@ def test_the_recommended_budget_is_used(run: Run, refused: Refused, questions: P
     assert record.evidence[-1].agreement == record.evidence[-1].agreement_low == 1.0
     assert "keep 16 of 16 visual tokens" in " ".join(outcome.stdout.split())
 
+    tokenizer = load_tokenizer(own_bundle / TOKENIZER_NAME)  # whole answers: streamed, bytes that are no UTF-8 differ
     answers = {
         budget: [
-            run("infer", f"{number}.png", "what is this?", "--budget", budget, "--max-new-tokens", "16").stdout
+            tokenizer.decode(json.loads(run("infer", f"{number}.png", "what is this?", *asked_at).stdout)["tokens"])
             for number in range(6)
         ]
         for budget in ("4", "16")
+        for asked_at in [("--budget", budget, "--max-new-tokens", "16", "--json")]
     }
     same = [own == other for own, other in zip(answers["4"], answers["16"], strict=True)]
     assert record.evidence[1].agreement == pytest.approx(sum(same) / 6)

@@ -221,7 +221,7 @@ def test_scenes_need_no_files_and_stages_can_be_left_out(workplace: Path) -> Non
         (["--set", "grip.grpo.group=many"], "grip.grpo.group"),
         (["--set", "grip.grpo.group=1"], "at least 2; got 1"),
         (["--set", "grip.grpo=1"], "'grip.grpo' is a group of settings"),
-        (["--set", "grip.scorer.wide=1"], "There is no setting 'grip.scorer.wide'; expected one of heads,"),
+        (["--set", "grip.scorer.wide=1"], "There is no setting 'grip.scorer.wide'; expected one of dither, heads,"),
         (["--set", "grip.scorer.grid=1"], "There is no setting 'grip.scorer.grid'"),
         (["--set", "grip.scorer.width=wide"], 'grip.scorer: wrong value type for field "width"'),
         (["--set", "grip.scorer.width=15"], "multiple of its heads"),

@@ -17,7 +17,7 @@ MATRICES = 4
 LOAD = """
 import contextlib, sys
 import onnxruntime as ort
-from grip_edge.runtime.allocator import large_blocks_returned
+from grip_edge.allocator import large_blocks_returned
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * 4096
 before = resident()
