@@ -2,9 +2,9 @@
 
     python benchmarks/ablations.py --out ablations
 
-A variant differs from the default in one setting; all of them draw equally often, as many updates as they make of a
-draw. Trainings that are finished are not repeated, so a run that was
-interrupted goes on; the table is that of  grip-edge evaluate,  in OUT/report.
+A variant differs from the default in one setting; all of them draw equally often, whatever number of updates they make
+of a draw. Trainings that are finished are not repeated, so a run that was interrupted goes on; the table is that of
+grip-edge evaluate,  in OUT/report.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import click
 
-from grip_edge.calibration.grip.grpo import GrpoSettings
+from grip_edge.calibration.training.settings import parse_assignment, read_settings
 
 VARIANTS: dict[str, tuple[str, ...]] = {
     "both": (),
@@ -43,7 +43,7 @@ def train(model: str, variant: str, out: Path, seed: int, draws: int) -> None:
     folder = out / variant
     if folder.exists():
         return
-    updates = 1 if variant == "one-update" else GrpoSettings().updates_per_draw
+    updates = read_settings(None, [parse_assignment(part) for part in VARIANTS[variant]]).grip.grpo.updates_per_draw
     # The variant's own settings win over what they follow.
     length = (f"grip.grpo.loop.steps={draws * updates}", f"grip.grpo.loop.warmup_steps={draws * updates * 3 // 100}")
     settings = [part for setting in (*length, *VARIANTS[variant]) for part in ("--set", setting)]

@@ -20,6 +20,8 @@ from typing import Any, BinaryIO
 import click
 import torch
 
+from grip_edge.calibration.scorer import ScorerConfig
+from grip_edge.calibration.scorer_files import save_random_scorer
 from grip_edge.catalog import SCORER_FOLDER, WEIGHTS_INDEX_NAME, find_model
 from grip_edge.export.quiet import quiet_libraries
 
@@ -54,7 +56,10 @@ def main(size: str, layers: int | None, dtype: str, seed: int, out: Path) -> Non
     config, shapes = _config_and_shapes(text, out)
     total = _write_shards(shapes, dtype, seed, out)
     _write_processor(out)
-    _write_scorer(config, out / SCORER_FOLDER)
+    side = VISION["image_size"] // VISION["patch_size"]
+    save_random_scorer(
+        out / SCORER_FOLDER, ScorerConfig(VISION["hidden_size"], config.text_config.hidden_size, (side, side))
+    )
     print(f"{out}: {len(shapes)} tensors, {total / 1e9:.2f} GB in {time.perf_counter() - started:.0f} s")
 
 
@@ -138,19 +143,6 @@ def _write_processor(out: Path) -> None:
     processor["image_processor"] |= {"crop_size": {"height": side, "width": side}, "size": {"shortest_edge": side}}
     processor["patch_size"] = VISION["patch_size"]
     (out / "processor_config.json").write_text(json.dumps(processor, indent=2), encoding="utf-8")
-
-
-def _write_scorer(config: Any, folder: Path) -> None:
-    from grip_edge.calibration.scorer import GripScorer, ScorerConfig
-    from grip_edge.calibration.scorer_files import ScorerCard, save_scorer
-
-    side = VISION["image_size"] // VISION["patch_size"]
-    shape = ScorerConfig(VISION["hidden_size"], config.text_config.hidden_size, (side, side))
-    torch.manual_seed(0)
-    scorer = GripScorer(shape)
-    with torch.no_grad():
-        scorer.to_score.weight.mul_(10)  # an untrained scorer's scores are all alike
-    save_scorer(folder, scorer, ScorerCard(method="random", config=shape, training={"steps": 0}))
 
 
 if __name__ == "__main__":

@@ -96,18 +96,11 @@ def save_toy_checkpoint(folder: Path, *, seed: int = 0, tied: bool = True, shard
 
 
 def save_toy_scorer(folder: Path, *, vision_width: int = 32, text_width: int = 48, grid: int = GRID) -> Path:
-    """Writes a random scorer; its last layer is scaled up so that scores are far apart."""
-    import torch
+    from grip_edge.calibration.scorer import ScorerConfig
+    from grip_edge.calibration.scorer_files import save_random_scorer
 
-    from grip_edge.calibration.scorer import GripScorer, ScorerConfig
-    from grip_edge.calibration.scorer_files import ScorerCard, save_scorer
-
-    torch.manual_seed(1)
     config = ScorerConfig(vision_width=vision_width, text_width=text_width, grid=(grid, grid), width=16, heads=2)
-    scorer = GripScorer(config)
-    with torch.no_grad():
-        scorer.to_score.weight.mul_(10)
-    save_scorer(folder, scorer, ScorerCard(method="random", config=config, training={"steps": 0}))
+    save_random_scorer(folder, config)
     return folder
 
 

@@ -23,7 +23,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any, Protocol, runtime_checkable
 
 Message = dict[str, Any]
 
@@ -32,15 +32,21 @@ class WorkerError(Exception):
     """One line: why a worker could not answer."""
 
 
-class Model(Protocol):
-    """What a worker module provides: a loaded model."""
+class Served(Protocol):
+    """What every worker module provides."""
 
     def answer(self, kept: int, new_tokens: int) -> Message: ...
-    def check(self, folder: Path) -> Message: ...
     def versions(self) -> Mapping[str, str]: ...
 
 
-def serve(load: Callable[[Message], Model]) -> None:
+@runtime_checkable
+class Model(Served, Protocol):
+    """A worker whose numbers can be compared with the other models'."""
+
+    def check(self, folder: Path) -> Message: ...
+
+
+def serve(load: Callable[[Message], Served]) -> None:
     """The worker's side. Settings are the program's one argument, as JSON."""
     lines = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
@@ -61,8 +67,8 @@ def serve(load: Callable[[Message], Model]) -> None:
     os._exit(0)  # some libraries crash or hang while they unload
 
 
-def _answer(model: Model, asked: Message) -> Message:
-    if asked["do"] == "check":
+def _answer(model: Served, asked: Message) -> Message:
+    if asked["do"] == "check" and isinstance(model, Model):
         return model.check(Path(asked["folder"]))
     return model.answer(asked["kept"], asked["new_tokens"])
 

@@ -24,6 +24,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from benchmarks.peers.shape import IMAGE_TOKEN, IMAGE_TOKEN_ID, SHAPES, Shape
+from grip_edge.calibration.scorer import ScorerConfig
+from grip_edge.calibration.scorer_files import save_random_scorer
 from grip_edge.catalog import SCORER_FOLDER
 from grip_edge.export.quiet import quiet_libraries
 
@@ -86,7 +88,8 @@ def _write_models(work: Path, shape: Shape) -> None:
     weights = _random_weights(shapes)
     _write(work / MODEL, config, {_published(name): tensor for name, tensor in weights.items()})
     _write_processor(work / MODEL, shape)
-    _write_scorer(work / MODEL / SCORER_FOLDER, shape)
+    side = shape.image_side_px // shape.patch_px
+    save_random_scorer(work / MODEL / SCORER_FOLDER, ScorerConfig(shape.vision_width, shape.width, (side, side)))
     decoder = {
         name.replace("model.language_model.", "model."): tensor
         for name, tensor in weights.items()
@@ -161,19 +164,6 @@ def _write_processor(folder: Path, shape: Shape) -> None:
     )
     (folder / "processor_config.json").write_text(json.dumps(common | {"image_processor": image}, indent=2))
     (folder / "chat_template.jinja").write_text(_CHAT)
-
-
-def _write_scorer(folder: Path, shape: Shape) -> None:
-    from grip_edge.calibration.scorer import GripScorer, ScorerConfig
-    from grip_edge.calibration.scorer_files import ScorerCard, save_scorer
-
-    side = shape.image_side_px // shape.patch_px
-    config = ScorerConfig(shape.vision_width, shape.width, (side, side))
-    torch.manual_seed(0)
-    scorer = GripScorer(config)
-    with torch.no_grad():
-        scorer.to_score.weight.mul_(10)  # an untrained scorer's scores are all alike
-    save_scorer(folder, scorer, ScorerCard(method="random", config=config, training={"steps": 0}))
 
 
 if __name__ == "__main__":

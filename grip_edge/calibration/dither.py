@@ -13,11 +13,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from grip_edge.errors import UserError
+
 _PLASTIC = 1.3247179572447460
 
 
 def ordered_dither(grid: tuple[int, int], temperature: float) -> Tensor:
-    """fp32 [N] in raster order: the N quantiles of Gumbel noise, times ``temperature``."""
+    """fp32 [N] in raster order: the N quantiles of Gumbel noise, times ``temperature``. UserError below 0."""
+    if temperature < 0:
+        raise UserError(f"The temperature of a scorer's dither is at least 0; got {temperature}.")
     rows, columns = (torch.arange(size, dtype=torch.float64) for size in grid)
     spread = ((rows[:, None] / _PLASTIC + columns[None] / _PLASTIC**2 + 0.5) % 1).flatten()
     ranks = spread.argsort(stable=True).argsort()

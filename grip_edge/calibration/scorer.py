@@ -42,8 +42,6 @@ class ScorerConfig:
     def __post_init__(self) -> None:
         if self.width % self.heads:
             raise UserError(f"The scorer's width must be a multiple of its heads; got {self.width} and {self.heads}.")
-        if self.dither < 0:
-            raise UserError(f"The scorer's dither is at least 0; got {self.dither}.")
 
     @property
     def visual_tokens(self) -> int:

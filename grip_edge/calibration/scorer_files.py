@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import dacite
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
@@ -57,6 +58,16 @@ def save_scorer(folder: Path, scorer: TrainedScorer, card: ScorerCard, force: bo
         ) from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def save_random_scorer(folder: Path, config: ScorerConfig) -> None:
+    """An untrained GRIP scorer, the same each time: what it costs can be measured, what it keeps means nothing."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        scorer = GripScorer(config)
+    with torch.no_grad():
+        scorer.to_score.weight.mul_(10)  # before training all scores are alike
+    save_scorer(folder, scorer, ScorerCard(method="random", config=config, training={"steps": 0}))
 
 
 def check_free(folder: Path, force: bool) -> None:

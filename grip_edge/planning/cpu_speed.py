@@ -44,16 +44,32 @@ def measured_speed(
     """``config`` is what ONNX Runtime is told about these formats (``export.precision.session_config``)."""
     products, rows = {}, {}
     for scheme in schemes:
-        products[scheme] = _product_rate(scheme, formats, config, threads)
+        products[scheme] = product_rate(scheme, formats, config, threads)
         rows[scheme] = _row_rate(scheme, formats, config, threads)
     return Speed(
         products=products,
         rows=rows,
         attention=_attention_rate(threads),
-        memory=_read_rate(threads),
+        memory=read_rate(threads),
         stage_ms=_STAGE_MS,
         basis=f"measured here with ONNX Runtime {ort.__version__}, {_thread_count(threads)} threads",
     )
+
+
+def product_rate(scheme: str, formats: WeightFormats, config: dict[str, str], threads: int | None) -> float:
+    """Operations per second of large products, two per multiply-add."""
+    session = _session(probes.linear_stack(scheme, _MATRICES, formats), config, threads)
+    return 2 * _ROWS * _MATRICES * probes.WIDTH**2 / _seconds(_linear_run(session, _ROWS))
+
+
+def read_rate(threads: int | None) -> float:
+    """Bytes per second: the largest number of a large array, one slice per thread."""
+    count = _thread_count(threads)
+    numbers = np.ones(_streamed_bytes() // 4, np.float32)
+    slices = np.array_split(numbers, count)
+    with ThreadPoolExecutor(count) as pool:
+        seconds = _seconds(lambda: list(pool.map(lambda part: np.maximum.reduce(part), slices)))
+    return numbers.nbytes / seconds
 
 
 def host_memory() -> HostMemory:
@@ -66,11 +82,6 @@ def host_memory() -> HostMemory:
             if key in ("MemTotal", "MemAvailable"):
                 found[key] = 1024 * int(value.split()[0])
     return HostMemory(found.get("MemTotal"), found.get("MemAvailable"))
-
-
-def _product_rate(scheme: str, formats: WeightFormats, config: dict[str, str], threads: int | None) -> float:
-    session = _session(probes.linear_stack(scheme, _MATRICES, formats), config, threads)
-    return 2 * _ROWS * _MATRICES * probes.WIDTH**2 / _seconds(_linear_run(session, _ROWS))
 
 
 def _row_rate(scheme: str, formats: WeightFormats, config: dict[str, str], threads: int | None) -> float:
@@ -110,16 +121,6 @@ def _attention_rate(threads: int | None) -> float:
     mask = np.tril(np.ones((1, 1, _ROWS, _ROWS), np.bool_))
     feeds = {"query": x, "key": x, "value": x, "mask": mask}
     return 4 * _ROWS * _ROWS * probes.WIDTH / _seconds(lambda: session.run(["y"], feeds))
-
-
-def _read_rate(threads: int | None) -> float:
-    """Bytes per second: the largest number of a large array, one slice per thread."""
-    count = _thread_count(threads)
-    numbers = np.ones(_streamed_bytes() // 4, np.float32)
-    slices = np.array_split(numbers, count)
-    with ThreadPoolExecutor(count) as pool:
-        seconds = _seconds(lambda: list(pool.map(lambda part: np.maximum.reduce(part), slices)))
-    return numbers.nbytes / seconds
 
 
 def _thread_count(threads: int | None) -> int:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import pytest
 import torch
@@ -62,4 +60,4 @@ def test_scores_are_dithered_in_use_and_not_in_training(new) -> None:  # type: i
 
 def test_noise_below_zero_is_refused() -> None:
     with pytest.raises(UserError, match="at least 0; got -1"):
-        dataclasses.replace(ScorerConfig(8, 6, (3, 4)), dither=-1.0)
+        ordered_dither((3, 4), -1.0)
