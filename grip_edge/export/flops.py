@@ -1,7 +1,7 @@
 """Floating-point operations of a bundle's stages, counted from the graphs as they are.
 
     MatMul, MatMulInteger, Gemm, Conv   2 x (elements of the output) x (length of each dot product)
-    Attention                           both products over all slots of the cache, masked ones too
+    Attention, GroupQueryAttention      both products over all slots of the cache, masked ones too
     Loop                                its body, in as many turns as tokens are kept (``loop_flops``)
 
 A multiplication and an addition are two operations. Everything else (norms, activations, softmax, top-k) is left out,
@@ -106,6 +106,12 @@ def _attention(node: ir.Node, sizes: Mapping[str, int]) -> int:
     return 2 * key[-2] * (math.prod(query) + math.prod(out))
 
 
+def _cached_attention(node: ir.Node, sizes: Mapping[str, int]) -> int:
+    """query [B,S,H x d], cached keys [B,G,C,d] -> output [B,S,H x d]."""
+    query, cached = (_shape(node, node.inputs[index], sizes) for index in (0, 3))
+    return 4 * cached[-2] * math.prod(query)
+
+
 def _flag(node: ir.Node, name: str) -> bool:
     return name in node.attributes and bool(node.attributes[name].as_int())
 
@@ -116,6 +122,7 @@ _COUNTS: dict[str, Callable[[ir.Node, Mapping[str, int]], int]] = {
     "Gemm": _gemm,
     "Conv": _conv,
     "Attention": _attention,
+    "GroupQueryAttention": _cached_attention,
 }
 
 

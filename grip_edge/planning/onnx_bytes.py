@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-FLOAT, UINT8, INT8, BOOL, UINT4, INT4 = 1, 2, 3, 9, 21, 22
+FLOAT, UINT8, INT8, UINT4, INT4 = 1, 2, 3, 21, 22
 
 _IR_VERSION = 10
 _OPSET = 24

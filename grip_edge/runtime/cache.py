@@ -1,7 +1,8 @@
 """The key-value cache of one request: one buffer per layer and kind, written in place by the decoder.
 
-TensorScatter updates a cache without copying it only where input and output are bound to one and the same buffer, so
-each buffer here is bound as both. The capacity is that of the request (prompt and new tokens), not of the model.
+A cache is updated without a copy only where input and output are bound to one and the same buffer, so each buffer here
+is bound as both. All of them are cut from one block, which the system can give in large pages. A cache may serve one
+request after another: what an earlier one left is finite, and behind the slots that are filled.
 """
 
 from __future__ import annotations
@@ -19,17 +20,17 @@ _DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 
 
 class KVCache:
-    """``filled`` of ``capacity`` slots hold tokens; the others are zero, since NaN would survive the mask."""
+    """``filled`` of ``capacity`` slots hold tokens; the others begin as zero, since NaN would survive a mask."""
 
     def __init__(self, spec: TextSpec, capacity: int, element_type: str = "tensor(float)", device: str = "cpu") -> None:
-        shape = (1, spec.kv_heads, capacity, spec.head_dim)
         self.capacity = capacity
         self.filled = 0
         names = decoder_names(spec.layers)[0][3:]
-        arrays = {name: np.zeros(shape, _DTYPES[element_type]) for name in names}
+        block = np.zeros((len(names), 1, spec.kv_heads, capacity, spec.head_dim), _DTYPES[element_type])
+        arrays = dict(zip(names, block, strict=True))
         self._buffers = {name: ort.OrtValue.ortvalue_from_numpy(array, device) for name, array in arrays.items()}
         self._arrays = arrays if device == "cpu" else {}  # which the buffers are made of, not copies
-        self.bytes = sum(array.nbytes for array in arrays.values())
+        self.bytes = block.nbytes
 
     def bind_inputs(self, binding: ort.IOBinding) -> None:
         for name, buffer in self._buffers.items():

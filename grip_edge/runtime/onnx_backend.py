@@ -18,6 +18,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from grip_edge.allocator import large_blocks_returned
+from grip_edge.attention_kernel import attention_kernel
 from grip_edge.bundle import Bundle
 from grip_edge.errors import BundleError, UserError
 from grip_edge.tiles import TilePlan
@@ -76,9 +77,10 @@ class Graphs:
             1 if _is_small(bundle, "select.onnx") else threads,
             config,
         )
-        self.decoder = load(
-            bundle.path("decoder.onnx"), *decoder_names(bundle.manifest.model.text.layers), threads, config
-        )
+        with attention_kernel(bundle.manifest.most_visual_tokens):
+            self.decoder = load(
+                bundle.path("decoder.onnx"), *decoder_names(bundle.manifest.model.text.layers), threads, config
+            )
 
     def encode_image(self, pixels: NDArray[np.float32]) -> ImageFeatures:
         """pixels [A,3,H,W] -> features of all patches."""
@@ -134,8 +136,8 @@ def load_session(
     """``config`` is what the bundle wants ONNX Runtime to be told; nodes that ``provider`` lacks run on the CPU."""
     options = ort.SessionOptions()
     options.log_severity_level = 3  # errors come as exceptions
-    # Four sessions have four thread pools: threads of one that spin while they wait take the cores from the next.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Four sessions have four thread pools: waiting threads spin within a run and then leave the cores to the next.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     for key, value in config.items():
         options.add_session_config_entry(key, value)
     if threads is not None:

@@ -19,6 +19,9 @@ from grip_edge.runtime.positions import prompt_positions
 from grip_edge.runtime.prompt import Prompt
 from grip_edge.runtime.sampling import Sampler
 
+# A cache of more times the capacity that a request needs is given back.
+_LONGEST_REUSED = 4
+
 
 class OnnxRuntimeGraphs(Graphs):
     """``backend`` is the name in results; ``device`` where ``provider`` keeps its tensors."""
@@ -35,6 +38,7 @@ class OnnxRuntimeGraphs(Graphs):
         self.backend = backend
         self._device = device
         self._manifest = bundle.manifest
+        self._idle: list[CachedDecoder] = []  # one, or as many as there were requests at once
 
     def next_tokens(
         self, prompt: Prompt, selection: Selection, visual_tokens: int, new_tokens: int, sampler: Sampler
@@ -43,12 +47,26 @@ class OnnxRuntimeGraphs(Graphs):
         kept, rule = selection.kept_indices, self._manifest.positions
         positions = prompt_positions(len(prompt.before), kept, len(prompt.after), visual_tokens, rule)
         capacity = positions.shape[1] + new_tokens
-        decoder = CachedDecoder(self.decoder, self._manifest.model.text, capacity, self._device)
-        token = sampler.choose(decoder.append(self._prompt_embeds(prompt, selection), positions))
-        yield token
-        for position in range(positions[0, -1] + 1, positions[0, -1] + new_tokens):
-            token = sampler.choose(decoder.append(self.embed((token,)), np.array([[position]], np.int64)))
+        decoder = self._decoder_for(capacity)
+        try:
+            token = sampler.choose(decoder.append(self._prompt_embeds(prompt, selection), positions))
             yield token
+            for position in range(positions[0, -1] + 1, positions[0, -1] + new_tokens):
+                token = sampler.choose(decoder.append(self.embed((token,)), np.array([[position]], np.int64)))
+                yield token
+        finally:
+            self._idle.append(decoder)
+
+    def _decoder_for(self, capacity: int) -> CachedDecoder:
+        """An earlier request's, whose memory has been touched already, if it is neither too short nor far too long."""
+        try:
+            decoder = self._idle.pop()  # no two threads get the same
+        except IndexError:
+            decoder = None
+        if decoder is None or not capacity <= decoder.cache.capacity <= _LONGEST_REUSED * capacity:
+            decoder = CachedDecoder(self.decoder, self._manifest.model.text, capacity, self._device)
+        decoder.restart()
+        return decoder
 
     def _prompt_embeds(self, prompt: Prompt, selection: Selection) -> NDArray[Any]:
         """[1,S,D]: the text's embeddings with the kept visual tokens in the image's place."""

@@ -28,6 +28,7 @@ from tests.toy_model import VISUAL_TOKENS
 
 Array = NDArray[Any]
 KEPT = 5
+FILLED = 6  # slots of the cache: two before, four new; those behind are undefined where they are not one buffer
 DECOMPOSED = ("tensorrt-10.3", "tensorrt-10.13")
 
 # Largest difference from fp32, relative to the largest number.
@@ -68,17 +69,21 @@ def feeds_of(file_name: str, traced: dict[str, ir.Model]) -> dict[str, Array]:
 
 
 @pytest.mark.parametrize("file_name", GRAPHS)
-@pytest.mark.parametrize("name", [name for name in TARGETS if name != "cpu"])
+@pytest.mark.parametrize("name", list(TARGETS))
 def test_every_form_equals_the_reference(name: str, file_name: str, traced: dict[str, ir.Model]) -> None:
     feeds = feeds_of(file_name, traced)
-    expected = run(lowered(traced[file_name], file_name, CPU), feeds)
+    expected = run(traced[file_name], feeds)
     for precision, tolerance in (("fp32", 1e-4), ("fp16", FP16_TOLERANCE)):
         found = run(lowered(traced[file_name], file_name, TARGETS[name], precision), feeds)
         assert list(found) == list(expected)
         for output, reference in expected.items():
             scale = 1.0 if precision == "fp32" else max(1.0, float(np.abs(reference).max()))
+            filled = np.s_[:, :, :FILLED] if output.startswith("new_cache") else np.s_[:]
             assert_close(
-                f"{name} {precision} {file_name} {output}", found[output] / scale, reference / scale, tolerance
+                f"{name} {precision} {file_name} {output}",
+                found[output][filled] / scale,
+                reference[filled] / scale,
+                tolerance,
             )
 
 

@@ -80,3 +80,14 @@ def test_a_full_cache_is_never_written(pipeline: Pipeline) -> None:
 def test_the_cache_is_as_big_as_the_request(pipeline: Pipeline) -> None:
     text = pipeline.manifest.model.text
     assert decoder(pipeline).cache.bytes == 2 * text.layers * text.kv_heads * CAPACITY * text.head_dim * 4
+
+
+def test_a_restarted_cache_gives_the_same_answer(pipeline: Pipeline) -> None:
+    """What another request left in the slots is not read."""
+    embeds, positions = prompt(pipeline, 10)
+    expected = decoder(pipeline).append(embeds[:, :4], positions[:, :4])
+    run = decoder(pipeline)
+    run.append(embeds[:, ::-1], positions)
+    run.restart()
+    difference = np.abs(run.append(embeds[:, :4], positions[:, :4]) - expected)
+    assert difference.max() < 1e-4, f"max {difference.max()}, mean {difference.mean()}"

@@ -15,6 +15,8 @@ import onnx_ir as ir
 
 from grip_edge.errors import GripEdgeError
 from grip_edge.export.targets.budget_select import BUDGET_SELECT, DOMAIN
+from grip_edge.export.targets.cached_attention import CACHED_ATTENTION
+from grip_edge.export.targets.cached_attention import DOMAIN as FUSED_DOMAIN
 from grip_edge.export.targets.table import Target
 from grip_edge.export.weights import Weight
 
@@ -48,6 +50,9 @@ def _problem(node: ir.Node, target: Target) -> str | None:
     if node.domain == DOMAIN:
         known = node.op_type == BUDGET_SELECT and target.with_budget_select
         return None if known else "expected no operator of this domain"
+    if node.domain == FUSED_DOMAIN and target.cached_attention:
+        known = node.op_type == CACHED_ATTENTION
+        return None if known else f"expected {CACHED_ATTENTION} alone of the domain '{FUSED_DOMAIN}'"
     if node.domain:
         return f"expected standard operators, found the domain '{node.domain}'"
     if not target.has(node.op_type):

@@ -10,6 +10,7 @@ import onnx_ir as ir
 from grip_edge.export.passes.block_weights import BlockWeights
 from grip_edge.export.passes.plan import precision_passes
 from grip_edge.export.targets.budget_select import CarryBudgetSelect
+from grip_edge.export.targets.cached_attention import FuseCachedAttention
 from grip_edge.export.targets.check import check_graph
 from grip_edge.export.targets.column_weights import ColumnWeights
 from grip_edge.export.targets.decompose_attention import DecomposeAttention
@@ -62,6 +63,8 @@ def _target_passes(target: Target, half: bool) -> list[ir.passes.InPlacePass]:
         passes.append(DecomposeRmsNorm())
     if not target.has("TensorScatter"):
         passes.append(ScatterCache())
+    if target.cached_attention:
+        passes.append(FuseCachedAttention())
     if target.with_budget_select:
         passes.append(CarryBudgetSelect())
     return [*passes, OlderOpset(target.opset)]

@@ -31,7 +31,7 @@ class Target:
     operator Attention may stand in a graph.
     ``half_compute``: fp16 means arithmetic in fp16, not only storage. ``cache_in_place``: cache inputs and outputs
     may be one buffer. ``top_k_limit`` None: none. ``with_budget_select``: selection is a node of its own, which a
-    plugin can take over (``budget_select``).
+    plugin can take over (``budget_select``). ``cached_attention``: the decoder's is an operator of ONNX Runtime's own.
     """
 
     name: str
@@ -44,15 +44,18 @@ class Target:
     cache_in_place: bool
     top_k_limit: int | None
     with_budget_select: bool
+    cached_attention: bool
     precisions: tuple[str, ...]
 
     def has(self, operator: str) -> bool:
         return self.operators is None or operator in self.operators
 
 
-def _onnx_runtime(name: str, half_compute: bool, precisions: tuple[str, ...]) -> Target:
+def _onnx_runtime(name: str, half_compute: bool, cached_attention: bool, precisions: tuple[str, ...]) -> Target:
     every_type = frozenset({"FLOAT", "FLOAT16", "BFLOAT16"})
-    return Target(name, ONNX_RUNTIME, 24, None, every_type, None, half_compute, True, None, False, precisions)
+    return Target(
+        name, ONNX_RUNTIME, 24, None, every_type, None, half_compute, True, None, False, cached_attention, precisions
+    )
 
 
 def _tensorrt(name: str, engine: str, opset: int, operators: frozenset[str], precisions: tuple[str, ...]) -> Target:
@@ -60,7 +63,7 @@ def _tensorrt(name: str, engine: str, opset: int, operators: frozenset[str], pre
     attention = frozenset({"FLOAT16", "BFLOAT16"}) if "Attention" in operators else frozenset[str]()
     in_place = "TensorScatter" in operators
     return Target(
-        name, engine, opset, operators, attention, _HEAD_DIMS, True, in_place, _LARGEST_TOP_K, True, precisions
+        name, engine, opset, operators, attention, _HEAD_DIMS, True, in_place, _LARGEST_TOP_K, True, False, precisions
     )
 
 
@@ -70,8 +73,8 @@ _BLOCKS = ("fp32", "fp16", "int8-weight", "int4")
 TARGETS = {
     target.name: target
     for target in (
-        _onnx_runtime("cpu", False, ("fp32", "fp16", "bf16", "int8", "int8-weight", "int4")),
-        _onnx_runtime("cuda", True, _BLOCKS),
+        _onnx_runtime("cpu", False, True, ("fp32", "fp16", "bf16", "int8", "int8-weight", "int4")),
+        _onnx_runtime("cuda", True, False, _BLOCKS),
         _tensorrt("rtx", TENSORRT_RTX, 24, TENSORRT_RTX_1_7, _BLOCKS),
         _tensorrt("tensorrt-11", TENSORRT, 24, TENSORRT_11_0, _BLOCKS),
         _tensorrt("tensorrt-10.16", TENSORRT, 24, TENSORRT_10_15, _BLOCKS),
