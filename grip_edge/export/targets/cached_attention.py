@@ -82,7 +82,7 @@ def _replace(graph: ir.Graph, match: _Match, slots: _Slots) -> None:
     attributes: dict[str, int | float] = {"num_heads": heads[0], "kv_num_heads": heads[1]}
     if "scale" in node.attributes:
         attributes["scale"] = node.attributes["scale"].as_float()
-    filled = _filled_slots(graph, match.writes[0], value, slots)
+    filled = _filled_slots(graph, match.writes[0], match.sources[0], slots)
     fused = ir.node(CACHED_ATTENTION, [query, key, value, *caches, *filled], attributes, domain=DOMAIN, num_outputs=3)
     graph.insert_before(match.merge, [query.producer(), key.producer(), fused])  # type: ignore[list-item]
     replaced = (match.merge, *match.writes)
@@ -103,7 +103,7 @@ def _rotated(rotation: ir.Node, source: ir.Value, heads: int) -> ir.Value:
 
 
 def _filled_slots(graph: ir.Graph, write: ir.Node, new: ir.Value, known: _Slots) -> tuple[ir.Value, ir.Value]:
-    """int32 [1] each: the last filled slot and the number of them, once ``new`` [1,S,D] is written."""
+    """int32 [1] each: the last filled slot and the number of them, once as many as ``new`` [1,S,D] are written."""
     start = write.inputs[2]
     assert start is not None
     if start not in known:
