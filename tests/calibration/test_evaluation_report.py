@@ -134,7 +134,11 @@ def test_a_bundle_alone_is_compared_with_itself_unpruned() -> None:
     rows = accuracy_rows(scored, Bootstrap(scored.image))
     assert {row.agreement for row in rows if row.group == "all"} == {1.0}
     (difference,) = difference_rows(scored, Bootstrap(scored.image), None)
-    assert (difference.policy, difference.against, difference.difference) == ("grip (bundle)", "grip (bundle)", 0.0)
+    assert (difference.policy, difference.against, difference.difference) == (
+        "grip (bundle)",
+        "grip (bundle) at 1.0",
+        0.0,
+    )
 
 
 def test_one_group_is_not_shown_twice() -> None:

@@ -116,16 +116,17 @@ def _accuracy_row(
 
 
 def difference_rows(scored: ScoredAnswers, bootstrap: Bootstrap, against: str | None) -> tuple[DifferenceRow, ...]:
-    """Every policy minus the unpruned model, and ``against`` minus every other policy at the same budget."""
+    """Every policy minus its unpruned model, and ``against`` minus every other policy at the same budget."""
     asked = scored.groups()[EVERYTHING]
-    pruned = [entry for entry in scored.entries if entry.budget != FULL_BUDGET]
     rows = []
-    for entry in pruned:
-        base = scored.unpruned(entry.policy)
-        found = bootstrap.difference(scored.scores(entry.cases), scored.scores([base]), asked)
-        rows.append(DifferenceRow(entry.policy, base.policy, entry.budget, found.value, found.low, found.high))
-    chosen = {entry.kept_tokens: entry for entry in pruned if entry.policy == against}
-    for entry in pruned:
+    for entry in scored.entries:
+        if entry.budget != FULL_BUDGET:
+            base = scored.unpruned(entry.policy)
+            found = bootstrap.difference(scored.scores(entry.cases), scored.scores([base]), asked)
+            name = base.policy if base.policy != entry.policy else f"{base.policy} at {FULL_BUDGET}"  # of a bundle
+            rows.append(DifferenceRow(entry.policy, name, entry.budget, found.value, found.low, found.high))
+    chosen = {entry.kept_tokens: entry for entry in scored.entries if entry.policy == against}
+    for entry in scored.entries:
         best = chosen.get(entry.kept_tokens)
         if best is not None and entry.policy != against:
             found = bootstrap.difference(scored.scores(best.cases), scored.scores(entry.cases), asked)
