@@ -176,13 +176,6 @@ class Manifest:
     calibration: CalibrationRecord | None = None
     recommended_budget: RecommendedBudget | None = None
 
-    @property
-    def most_visual_tokens(self) -> int:
-        """Of any image; a bound where images are tiled."""
-        tiling = self.image.tiling
-        tiles = 1 if tiling is None else tiling.max_tiles
-        return tiles * self.model.vision.visual_tokens
-
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
 

@@ -18,7 +18,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from grip_edge.allocator import large_blocks_returned
-from grip_edge.attention_kernel import attention_kernel
+from grip_edge.attention_kernel import whole_score_matrices
 from grip_edge.bundle import Bundle
 from grip_edge.errors import BundleError, UserError
 from grip_edge.tiles import TilePlan
@@ -77,7 +77,7 @@ class Graphs:
             1 if _is_small(bundle, "select.onnx") else threads,
             config,
         )
-        with attention_kernel(bundle.manifest.most_visual_tokens):
+        with whole_score_matrices():
             self.decoder = load(
                 bundle.path("decoder.onnx"), *decoder_names(bundle.manifest.model.text.layers), threads, config
             )

@@ -19,6 +19,9 @@ from grip_edge.runtime.positions import prompt_positions
 from grip_edge.runtime.prompt import Prompt
 from grip_edge.runtime.sampling import Sampler
 
+# Of a prompt; fewer would read the weights too often (docs/log.md).
+_TOKENS_AT_ONCE = 320
+
 # A cache of more times the capacity that a request needs is given back.
 _LONGEST_REUSED = 4
 
@@ -49,13 +52,27 @@ class OnnxRuntimeGraphs(Graphs):
         capacity = positions.shape[1] + new_tokens
         decoder = self._decoder_for(capacity)
         try:
-            token = sampler.choose(decoder.append(self._prompt_embeds(prompt, selection), positions))
+            token = sampler.choose(self._prefill(decoder, self._prompt_embeds(prompt, selection), positions))
             yield token
             for position in range(positions[0, -1] + 1, positions[0, -1] + new_tokens):
                 token = sampler.choose(decoder.append(self.embed((token,)), np.array([[position]], np.int64)))
                 yield token
         finally:
             self._idle.append(decoder)
+
+    def _prefill(
+        self, decoder: CachedDecoder, embeds: NDArray[Any], positions: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """embeds [1,S,D], positions [1,S] -> logits [V] of the last token. In parts on a CPU: activations stay in its
+        caches, and attention to what is behind a part is never computed.
+        """
+        parts = -(-embeds.shape[1] // _TOKENS_AT_ONCE) if self._device == "cpu" else 1
+        *earlier, last = zip(
+            np.array_split(embeds, parts, axis=1), np.array_split(positions, parts, axis=1), strict=True
+        )
+        for part in earlier:
+            decoder.append(*part)
+        return decoder.append(*last)
 
     def _decoder_for(self, capacity: int) -> CachedDecoder:
         """An earlier request's, whose memory has been touched already, if it is neither too short nor far too long."""

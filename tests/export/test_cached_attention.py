@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from grip_edge.attention_kernel import attention_kernel
+from grip_edge.attention_kernel import whole_score_matrices
 from grip_edge.export.targets.cached_attention import CACHED_ATTENTION, FuseCachedAttention
 from tests.export.comparing import assert_close, random_array
 from tests.export.lowered import node_kinds
@@ -69,11 +70,11 @@ def block(
     return ir.from_proto(onnx.shape_inference.infer_shapes(onnx.parser.parse_model(text), strict_mode=True))
 
 
-def run_in_place(model: ir.Model, feeds: dict[str, Array], longest_prompt: int) -> dict[str, Array]:
+def run_in_place(model: ir.Model, feeds: dict[str, Array], whole: bool) -> dict[str, Array]:
     """Caches are bound as inputs and outputs at once; what is not filled is left out of the answer."""
     options = ort.SessionOptions()
     options.log_severity_level = 3
-    with attention_kernel(longest_prompt):
+    with whole_score_matrices() if whole else contextlib.nullcontext():
         session = ort.InferenceSession(
             ir.to_proto(model).SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
@@ -119,22 +120,22 @@ def feeds_of(heads: int, groups: int, dim: int, new: int, before: int, free: int
     new=st.integers(1, 40),
     before=st.integers(0, 20),
     free=st.integers(0, 9),
-    longest_prompt=st.sampled_from([600, 6000]),
+    whole=st.booleans(),
     attributes=st.sampled_from(["scale = 0.3", "is_causal = 0"]),
 )
 def test_the_fused_operator_equals_the_standard_ones(
-    groups: int, per_group: int, dim: int, new: int, before: int, free: int, longest_prompt: int, attributes: str
+    groups: int, per_group: int, dim: int, new: int, before: int, free: int, whole: bool, attributes: str
 ) -> None:
     heads = groups * per_group
     model = block(heads, groups, dim, attributes)
     feeds = feeds_of(heads, groups, dim, new, before, free)
-    expected = run_in_place(model, feeds, longest_prompt)
+    expected = run_in_place(model, feeds, whole)
     FuseCachedAttention()(model)
     onnx.checker.check_model(ir.to_proto(model))  # the order of nodes, too
     assert node_kinds(model) == {
         "Identity", "Shape", "Add", "Cast", "Sub", "RotaryEmbedding", CACHED_ATTENTION,
     }  # fmt: skip
-    found = run_in_place(model, feeds, longest_prompt)
+    found = run_in_place(model, feeds, whole)
     for name, reference in expected.items():
         assert_close(name, found[name], reference, 1e-5)
 

@@ -14,7 +14,7 @@ from grip_edge.budget import Budget
 from grip_edge.bundle import open_bundle
 from grip_edge.calibration.selection import keep_best_numpy
 from grip_edge.errors import BudgetError, BundleError, PromptError, UserError
-from grip_edge.runtime import Pipeline
+from grip_edge.runtime import Pipeline, onnx_generation
 from grip_edge.runtime.image import open_image
 from grip_edge.runtime.onnx_backend import ImageFeatures
 
@@ -46,6 +46,17 @@ def test_unpruned_equals_transformers(pipeline: Pipeline, toy_checkpoint: Path, 
         assert list(result.tokens) == expected
         assert result.kept_indices == tuple(range(16))
     assert len(expected) > 4
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 1000])
+def test_a_prompt_in_parts_equals_transformers(
+    monkeypatch: pytest.MonkeyPatch, pipeline: Pipeline, toy_checkpoint: Path, picture: Path, at_once: int
+) -> None:
+    monkeypatch.setattr(onnx_generation, "_TOKENS_AT_ONCE", at_once)
+    text = pipeline.manifest.prompt.template.replace("{question}", QUESTION)
+    expected = reference_tokens(toy_checkpoint, picture, text, 12)
+    for _ in range(2):  # the second time in the memory of the first
+        assert list(pipeline.generate(picture, QUESTION, 1.0, max_new_tokens=12).tokens) == expected
 
 
 @pytest.mark.parametrize(("budget", "kept"), [(0.125, 2), ("0.25", 4), (8, 8), (Budget(ratio=0.5), 8), ("16", 16)])
