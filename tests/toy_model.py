@@ -100,7 +100,7 @@ def save_toy_scorer(folder: Path, *, vision_width: int = 32, text_width: int = 4
     from grip_edge.calibration.scorer_files import save_random_scorer
 
     config = ScorerConfig(vision_width=vision_width, text_width=text_width, grid=(grid, grid), width=16, heads=2)
-    save_random_scorer(folder, config)
+    save_random_scorer(folder, config, seed=1)
     return folder
 
 

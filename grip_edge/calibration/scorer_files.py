@@ -60,10 +60,10 @@ def save_scorer(folder: Path, scorer: TrainedScorer, card: ScorerCard, force: bo
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def save_random_scorer(folder: Path, config: ScorerConfig) -> None:
-    """An untrained GRIP scorer, the same each time: what it costs can be measured, what it keeps means nothing."""
+def save_random_scorer(folder: Path, config: ScorerConfig, seed: int = 0) -> None:
+    """An untrained GRIP scorer: what it costs can be measured, what it keeps means nothing."""
     with torch.random.fork_rng():
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         scorer = GripScorer(config)
     with torch.no_grad():
         scorer.to_score.weight.mul_(10)  # before training all scores are alike

@@ -8,7 +8,9 @@ Everything about the model comes from the bundle's ``grip.json``. A pipeline ser
 
 from __future__ import annotations
 
+import dataclasses
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,15 +22,15 @@ from grip_edge.bundle import TOKENIZER_NAME, Bundle, open_bundle
 from grip_edge.errors import BundleError, UserError
 from grip_edge.runtime.backend import open_backend
 from grip_edge.runtime.feature_cache import FeatureCache
-from grip_edge.runtime.image import ImageSource
+from grip_edge.runtime.image import ImageSource, open_image
 from grip_edge.runtime.onnx_backend import ImageFeatures
 from grip_edge.runtime.positions import RULES
 from grip_edge.runtime.preprocess import Preprocessor
 from grip_edge.runtime.prompt import PromptEncoder, load_tokenizer
-from grip_edge.runtime.request import Request
+from grip_edge.runtime.request import EncodedImage, Request
 from grip_edge.runtime.result import Result
 from grip_edge.runtime.sampling import Sampling
-from grip_edge.runtime.stream import Stream
+from grip_edge.runtime.stream import Stream, check_request
 
 _CACHED_IMAGES = 4
 
@@ -83,6 +85,37 @@ class Pipeline:
         """The whole answer; options as for ``stream``."""
         return self.stream(image, question, budget, max_new_tokens, temperature, top_p, seed, ignore_stop).result()
 
+    def generate_batch(
+        self,
+        image: ImageSource,
+        questions: Sequence[str],
+        budget: Budget | float | int | str = 0.25,
+        max_new_tokens: int = 64,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        seed: int | None = None,
+        ignore_stop: bool = False,
+    ) -> list[Result]:
+        """One answer per question about one image; options as for ``stream``, the same for all.
+
+        The image is opened and encoded once, and the encoding's time stands in the first result. All questions are
+        checked before the first is answered; they are answered one after the other.
+        """
+        opened = open_image(image)
+        requests = [
+            self._request(opened, question, budget, max_new_tokens, temperature, top_p, seed, ignore_stop)
+            for question in questions
+        ]
+        for request in requests:
+            check_request(self, request, self.preprocess.plan(opened))
+        results: list[Result] = []
+        encoded: EncodedImage | None = None
+        for request in requests:
+            stream = Stream(self, request if encoded is None else dataclasses.replace(request, image=encoded))
+            results.append(stream.result())
+            encoded = stream.encoded
+        return results
+
     def stream(
         self,
         image: ImageSource,
@@ -98,14 +131,27 @@ class Pipeline:
 
         ``budget`` is a ratio (float), a token count (int), either as text, or "auto": what ``grip-edge calibrate``
         recommends. Where the number of visual tokens depends on the image, a token count is checked when the image is
-        read. ``ignore_stop`` goes on to ``max_new_tokens``
-        whatever the model says, for timing.
+        read. ``ignore_stop`` goes on to ``max_new_tokens`` whatever the model says, for timing.
         """
+        request = self._request(image, question, budget, max_new_tokens, temperature, top_p, seed, ignore_stop)
+        return Stream(self, request)
+
+    def _request(
+        self,
+        image: ImageSource,
+        question: str,
+        budget: Budget | float | int | str,
+        max_new_tokens: int,
+        temperature: float,
+        top_p: float,
+        seed: int | None,
+        ignore_stop: bool,
+    ) -> Request:
         wanted = self._recommended() if budget == AUTO_BUDGET else Budget.of(budget)
         if self.manifest.image.tiling is None or wanted.tokens is None:
             self.manifest.budget_range.resolve(wanted)
         sampling = Sampling(temperature, top_p, seed)
-        return Stream(self, Request(image, question, wanted, max_new_tokens, sampling, ignore_stop))
+        return Request(image, question, wanted, max_new_tokens, sampling, ignore_stop)
 
     def _recommended(self) -> Budget:
         found = self.manifest.recommended_budget

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from grip_edge.budget import Budget, BudgetRange
 from grip_edge.errors import UserError
 from grip_edge.runtime.image import ImageSource
 from grip_edge.runtime.result import BudgetUse
 from grip_edge.runtime.sampling import Sampling
+from grip_edge.tiles import TilePlan
+
+
+@dataclass(frozen=True)
+class EncodedImage:
+    """An image behind the vision tower: the features of all its patches, in the backend's kind of array."""
+
+    features: Any
+    plan: TilePlan | None
 
 
 @dataclass(frozen=True)
 class Request:
     """``ignore_stop`` goes on to ``max_new_tokens`` whatever the model says, for timing."""
 
-    image: ImageSource
+    image: ImageSource | EncodedImage
     question: str
     budget: Budget
     max_new_tokens: int

@@ -12,22 +12,27 @@ from grip_edge.errors import PromptError
 from grip_edge.runtime.detokenizer import Detokenizer
 from grip_edge.runtime.image import open_image
 from grip_edge.runtime.prompt import Prompt
-from grip_edge.runtime.request import Request, budget_use
+from grip_edge.runtime.request import EncodedImage, Request, budget_use
 from grip_edge.runtime.result import BudgetUse, Result, Timings
 from grip_edge.runtime.sampling import Sampler
 from grip_edge.runtime.stage_clock import StageClock
+from grip_edge.tiles import TilePlan
 
 if TYPE_CHECKING:
     from grip_edge.runtime.pipeline import Pipeline
 
 
 class Stream:
-    """Iterate for the pieces of the answer, computed as they are read; they join to ``result().answer``."""
+    """Iterate for the pieces of the answer, computed as they are read; they join to ``result().answer``.
+
+    ``encoded`` is the image behind the vision tower, as soon as there is a piece.
+    """
 
     def __init__(self, pipeline: Pipeline, request: Request) -> None:
         self._pipeline = pipeline
         self._request = request
         self._result: Result | None = None
+        self.encoded: EncodedImage | None = None
         self._pieces = self._answer()
 
     def __iter__(self) -> Iterator[str]:
@@ -43,18 +48,22 @@ class Stream:
 
     def _answer(self) -> Iterator[str]:
         pipeline, request, clock = self._pipeline, self._request, StageClock()
-        prompt = pipeline.prompt_encoder.encode(request.question)
-        image = open_image(request.image)
-        plan = pipeline.preprocess.plan(image)
-        allowed = pipeline.manifest.budget_range
-        budget = budget_use(request.budget, allowed if plan is None else allowed.for_image(plan.visual_tokens))
-        self._check_length(prompt, budget)
-        pixels = pipeline.preprocess(image)
-        clock.lap("preprocess")
-        features, vision_cached = pipeline.encode_image(pixels)
+        if isinstance(request.image, EncodedImage):
+            encoded, vision_cached = request.image, True
+            prompt, budget = check_request(pipeline, request, encoded.plan)
+            clock.lap("preprocess")
+        else:
+            image = open_image(request.image)
+            plan = pipeline.preprocess.plan(image)
+            prompt, budget = check_request(pipeline, request, plan)
+            pixels = pipeline.preprocess(image)
+            clock.lap("preprocess")
+            features, vision_cached = pipeline.encode_image(pixels)
+            encoded = EncodedImage(features, plan)
+        self.encoded = encoded
         clock.lap("vision")
         question_embeds = pipeline.graphs.embed(prompt.question)
-        selection = pipeline.graphs.select(features, question_embeds, budget.kept_tokens, plan)
+        selection = pipeline.graphs.select(encoded.features, question_embeds, budget.kept_tokens, encoded.plan)
         clock.lap("select")
 
         tokens: list[int] = []
@@ -94,13 +103,19 @@ class Stream:
         if pieces[-1]:
             yield pieces[-1]
 
-    def _check_length(self, prompt: Prompt, budget: BudgetUse) -> None:
-        text_tokens = len(prompt.before) + len(prompt.after)
-        visual = budget.kept_tokens if self._pipeline.manifest.positions == "reindexed" else budget.visual_tokens
-        limit = self._pipeline.manifest.model.text.max_positions
-        if text_tokens + visual + self._request.max_new_tokens > limit:
-            raise PromptError(
-                f"The prompt takes {text_tokens + visual} positions ({text_tokens} of text, {visual} of the image) and "
-                f"{self._request.max_new_tokens} new tokens are asked for, but the model has {limit}; shorten the "
-                "question or lower max-new-tokens."
-            )
+
+def check_request(pipeline: Pipeline, request: Request, plan: TilePlan | None) -> tuple[Prompt, BudgetUse]:
+    """The prompt and the budget in tokens; an error of the user's if the model cannot take them. Computes nothing."""
+    prompt = pipeline.prompt_encoder.encode(request.question)
+    allowed = pipeline.manifest.budget_range
+    budget = budget_use(request.budget, allowed if plan is None else allowed.for_image(plan.visual_tokens))
+    text_tokens = len(prompt.before) + len(prompt.after)
+    visual = budget.kept_tokens if pipeline.manifest.positions == "reindexed" else budget.visual_tokens
+    limit = pipeline.manifest.model.text.max_positions
+    if text_tokens + visual + request.max_new_tokens > limit:
+        raise PromptError(
+            f"The prompt takes {text_tokens + visual} positions ({text_tokens} of text, {visual} of the image) and "
+            f"{request.max_new_tokens} new tokens are asked for, but the model has {limit}; shorten the "
+            "question or lower max-new-tokens."
+        )
+    return prompt, budget

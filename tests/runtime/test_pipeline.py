@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -248,3 +249,29 @@ def test_a_positions_rule_from_the_future_is_refused(toy_bundle: Path) -> None:
 def test_threads_are_at_least_one(toy_bundle: Path) -> None:
     with pytest.raises(UserError, match="at least 1; got 0"):
         Pipeline.load(toy_bundle, threads=0)
+
+
+def test_a_batch_equals_its_questions_one_by_one(pipeline: Pipeline, picture: Path) -> None:
+    questions = [QUESTION, "how many?", QUESTION]
+    batch = pipeline.generate_batch(picture, questions, 0.25, max_new_tokens=6)
+    for question, found in zip(questions, batch, strict=True):
+        expected = pipeline.generate(picture, question, 0.25, max_new_tokens=6)
+        assert (found.tokens, found.kept_indices) == (expected.tokens, expected.kept_indices)
+
+
+def test_a_batch_encodes_its_image_once(monkeypatch: pytest.MonkeyPatch, toy_bundle: Path, picture: Path) -> None:
+    pipeline = Pipeline.load(toy_bundle, cached_images=0)
+    encode = Mock(wraps=pipeline.encode_image)
+    monkeypatch.setattr(pipeline, "encode_image", encode)
+    results = pipeline.generate_batch(picture, ["a", "b", "c"], max_new_tokens=2)
+    encode.assert_called_once()
+    assert [one.timings.vision_cached for one in results] == [False, True, True]
+
+
+def test_a_batch_with_a_question_that_is_too_long_answers_none(
+    monkeypatch: pytest.MonkeyPatch, pipeline: Pipeline, picture: Path
+) -> None:
+    monkeypatch.setattr(pipeline, "encode_image", lambda _: pytest.fail("the image was encoded"))
+    with pytest.raises(PromptError, match="shorten the question"):
+        pipeline.generate_batch(picture, [QUESTION, "a " * 500])
+    assert pipeline.generate_batch(picture, []) == []
