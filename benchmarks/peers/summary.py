@@ -53,8 +53,9 @@ class Agreement:
 class Row:
     """``ttft_ms`` and ``decode_tokens_per_sec`` by kept tokens. ``failure`` is the reason where nothing was measured.
 
-    ``flops_ratio`` is the pruned TTFT over what operations predict from the full one. Overheads are of a request and
-    of each further token, outside of its runtime's sessions.
+    ``linear_share`` is that of a prefill's matrix products alone, in a profile of its own. ``flops_ratio`` is the pruned
+    TTFT over what operations predict from the full one. Overheads are of a request and of each further token, outside
+    of its runtime's sessions.
     """
 
     contestant: Contestant
@@ -67,6 +68,7 @@ class Row:
     load_s: Summary | None = None
     peak_rss_bytes: Summary | None = None
     prefill_share: Summary | None = None
+    linear_share: float | None = None
     decode_share: Summary | None = None
     flops_ratio: Summary | None = None
     agreement: Agreement | None = None
@@ -113,6 +115,7 @@ def make_row(
         load_s=Summary.of(turn["load_s"] for turn in turns),
         peak_rss_bytes=Summary.of(turn["peak_rss_bytes"] for turn in turns),
         prefill_share=_per_answer(turns, full, lambda turn, answer: _prefill_share(work, turn, answer)),
+        linear_share=_linear_share(work, check, answers[0]["prompt_tokens"] - answers[0]["kept"] + full),
         decode_share=_per_answer(turns, full, lambda turn, answer: _decode_share(contestant, turn, answer)),
         flops_ratio=Summary.of(_flops_ratio(work, turn, full, pruned) for turn in turns),
         agreement=agreement,
@@ -132,6 +135,13 @@ def _prefill_share(work: Work, turn: Message, answer: Message) -> float:
     prefill_ms = answer.get("prefill_ms") or answer["ttft_ms"] - (answer["vision_ms"] or 0.0)
     operations = work.shape.prefill_linear_operations(answer["prompt_tokens"])
     return float(1000 * operations / prefill_ms / turn["probe"]["int8_operations_per_sec"])
+
+
+def _linear_share(work: Work, check: Message, prompt_tokens: int) -> float | None:
+    if "linear_ms" not in check:
+        return None
+    operations = work.shape.prefill_linear_operations(prompt_tokens)
+    return float(1000 * operations / check["linear_ms"] / check["int8_operations_per_sec"])
 
 
 def _decode_share(contestant: Contestant, turn: Message, answer: Message) -> float:

@@ -5,10 +5,12 @@ Beside the answers: how much of a request's time is spent outside of ONNX Runtim
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import onnxruntime as ort
@@ -18,14 +20,19 @@ from PIL import Image
 from benchmarks.peers.protocol import Message, serve
 from benchmarks.peers.shape import QUESTION
 from benchmarks.peers.workers.common import CHECKED_TOKENS, checked, versions
+from grip_edge.export.precision import PrecisionOptions, session_config
+from grip_edge.planning.cpu_speed import product_rate
 from grip_edge.runtime import Pipeline
 from grip_edge.runtime.decoder import CachedDecoder
+
+_PROFILED = 3  # prefills, of which the last one counts
 
 
 class GripEdge:
     def __init__(self, settings: Message) -> None:
         self._runs = _Runs()
-        self._pipeline = Pipeline.load(settings["folder"], threads=settings["threads"], cached_images=0)
+        self._threads: int = settings["threads"]
+        self._pipeline = Pipeline.load(settings["folder"], self._threads, cached_images=0)
         self._picture = Path(settings["picture"])
         self._visual_tokens = self._pipeline.manifest.budget_range.visual_tokens
         self._prompt = self._pipeline.prompt_encoder.encode(QUESTION)
@@ -61,7 +68,7 @@ class GripEdge:
         features, _ = self._pipeline.encode_image(pixels)
         question = self._pipeline.graphs.embed(self._prompt.question)
         kept = self._pipeline.graphs.select(features, question, self._visual_tokens).kept_embeds[0]
-        return checked(folder, tokens, kept, self._logits(kept))
+        return checked(folder, tokens, kept, self._logits(kept)) | self._linear_layers(folder)
 
     def _logits(self, features: NDArray[Any]) -> NDArray[Any]:
         """[V] at the end of the prompt with all visual tokens [N,D]."""
@@ -71,8 +78,30 @@ class GripEdge:
         decoder = CachedDecoder(self._pipeline.graphs.decoder, self._pipeline.manifest.model.text, count)
         return decoder.append(embeds, np.arange(count)[None])
 
-    def _generate(self, kept: int, new_tokens: int) -> Any:
-        return self._pipeline.generate(self._picture, QUESTION, kept, new_tokens, ignore_stop=True)
+    def _linear_layers(self, folder: Path) -> Message:
+        """Time in matrix products of one prefill of all visual tokens, by ONNX Runtime's profile; and the peak then."""
+
+        def profiling(new: Callable[[], Any] = ort.SessionOptions) -> Any:
+            options = new()
+            options.enable_profiling, options.profile_file_prefix = True, str(folder / "profile")
+            return options
+
+        with patch.object(ort, "SessionOptions", profiling):
+            profiled = Pipeline.load(self._pipeline.bundle.folder, self._threads, cached_images=0)
+        for _ in range(_PROFILED):
+            self._generate(self._visual_tokens, 1, profiled)
+        events = json.loads(Path(profiled.graphs.decoder.end_profiling()).read_text())
+        kernels = [event for event in events if event["name"].endswith("_kernel_time")]
+        last = kernels[-(len(kernels) // _PROFILED) :]
+        formats = PrecisionOptions("int8").formats
+        return {
+            "linear_ms": sum(event["dur"] for event in last if "MatMul" in event["args"]["op_name"]) / 1000,
+            "int8_operations_per_sec": product_rate("int8", formats, session_config(formats), self._threads),
+        }
+
+    def _generate(self, kept: int, new_tokens: int, pipeline: Pipeline | None = None) -> Any:
+        pipeline = pipeline or self._pipeline
+        return pipeline.generate(self._picture, QUESTION, kept, new_tokens, ignore_stop=True)
 
 
 class _Runs:
