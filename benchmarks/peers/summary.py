@@ -53,9 +53,9 @@ class Agreement:
 class Row:
     """``ttft_ms`` and ``decode_tokens_per_sec`` by kept tokens. ``failure`` is the reason where nothing was measured.
 
-    ``linear_share`` is that of a prefill's matrix products alone, in a profile of its own. ``flops_ratio`` is the pruned
-    TTFT over what operations predict from the full one. Overheads are of a request and of each further token, outside
-    of its runtime's sessions.
+    ``linear_share`` is that of a prefill's matrix products alone, in a profile of its own. ``flops_ratio`` is the
+    pruned TTFT over what operations predict from the full one. Overheads are of a request and of each further token,
+    outside of its runtime's sessions.
     """
 
     contestant: Contestant
