@@ -3,8 +3,8 @@
 Learn then Test (2110.01052): a budget is accepted when the hypothesis "less than A of the answers agree with the
 unpruned ones" is rejected at level 1 - confidence. Budgets are tested from the largest to the smallest and the first
 that is not rejected ends it (fixed sequence testing, ibid., section 4.2), so that the level holds for the choice as a
-whole, without correction. The p-value is Hoeffding and Bentkus's (ibid., section 3.1) over images: questions about one
-image are not independent, so an image counts once, with the share of its answers that disagree.
+whole, without correction. The p-value is that of a bet (2010.09686, section 4) over images: questions about one image
+are not independent, so an image counts once, with the share of its answers that disagree.
 
 Not here: measuring (``grip_edge.cli.budget_choice``), the record in the manifest (``grip_edge.budget_record``).
 """
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from grip_edge.errors import UserError
 
-METHOD = "Learn then Test, fixed sequence, Hoeffding-Bentkus over images"
+METHOD = "Learn then Test, fixed sequence, betting over images"
 _HALVINGS = 40
 
 
@@ -82,22 +82,28 @@ def accepted(rising: Sequence[Measured], min_agreement: float, confidence: float
     """Those of ``rising`` (smallest budget first) that are sure to agree in ``min_agreement`` of the answers."""
     found: list[Measured] = []
     for one in reversed(rising):
-        if not one.unpruned and p_value(1 - one.agreement, 1 - min_agreement) > 1 - confidence:
+        if not one.unpruned and p_value(1 - one.agreement, 1 - min_agreement, 1 - confidence) > 1 - confidence:
             break
         found.insert(0, one)
     return found
 
 
-def p_value(losses: NDArray[np.float64], limit: float) -> float:
-    """Of the hypothesis that the mean of losses in [0, 1] exceeds ``limit``, from n independent ones."""
-    n, mean = len(losses), float(losses.mean())
-    if mean >= limit:
-        return 1.0
-    if limit >= 1:
-        return 0.0
-    hoeffding = math.exp(-n * _divergence(mean, limit))
-    bentkus = math.e * _binomial_at_most(math.ceil(n * mean), n, limit)
-    return min(hoeffding, bentkus, 1.0)
+def p_value(losses: NDArray[np.float64], limit: float, level: float) -> float:
+    """Of the hypothesis that the mean of losses in [0, 1] is at least ``limit``, from independent ones.
+
+    Somebody bets on each loss being below the limit, a part of the wealth that the losses before it suggest for
+    rejecting at ``level``. If the hypothesis holds, wealth is not expected to grow, so it ever reaches w with a chance
+    of at most 1 / w (Ville). Any level gives a p-value that is valid at all levels.
+    """
+    if not 0 < limit < 1:  # every mean reaches 0, and to ask for no agreement at all is to ask for nothing
+        return float(limit <= 0)
+    n, counts = len(losses), np.arange(1, len(losses) + 1)
+    means = (0.5 + losses.cumsum()) / (counts + 1)
+    variances = (0.25 + ((losses - means) ** 2).cumsum()) / (counts + 1)
+    known = np.concatenate([[0.25], variances[:-1]])
+    stakes = np.minimum(np.sqrt(-2 * math.log(level) / (n * known)), 1.0)
+    wealth = np.log1p(stakes * (limit - losses)).cumsum()
+    return math.exp(-max(0.0, float(wealth.max())))
 
 
 def lower_bound(agreement: NDArray[np.float64], confidence: float) -> float:
@@ -105,24 +111,8 @@ def lower_bound(agreement: NDArray[np.float64], confidence: float) -> float:
     low, high = 0.0, float(agreement.mean())
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        if p_value(1 - agreement, 1 - middle) <= 1 - confidence:
+        if p_value(1 - agreement, 1 - middle, 1 - confidence) <= 1 - confidence:
             low = middle
         else:
             high = middle
     return low
-
-
-def _divergence(a: float, b: float) -> float:
-    """Kullback-Leibler, of Bernoulli(a) from Bernoulli(b), in nats."""
-    kept = a * math.log(a / b) if a > 0 else 0.0
-    return kept + ((1 - a) * math.log((1 - a) / (1 - b)) if a < 1 else 0.0)
-
-
-def _binomial_at_most(count: int, n: int, p: float) -> float:
-    """P(Binomial(n, p) <= count), by logarithms."""
-    terms = [
-        math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) + k * math.log(p) + (n - k) * math.log1p(-p)
-        for k in range(min(count, n) + 1)
-    ]
-    largest = max(terms)
-    return min(1.0, math.exp(largest) * sum(math.exp(term - largest) for term in terms))
