@@ -31,6 +31,9 @@ _LEAST_BYTES, _MOST_BYTES = 128_000_000, 1_000_000_000
 _CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 _STAGE_MS = 0.5
 
+# Programs waiting to run, as a share of the processors, from which on a measurement is disturbed.
+_BUSY = 0.5
+
 
 @dataclass(frozen=True)
 class HostMemory:
@@ -42,6 +45,7 @@ def measured_speed(
     formats: WeightFormats, schemes: tuple[str, ...], config: dict[str, str], threads: int | None = None
 ) -> Speed:
     """``config`` is what ONNX Runtime is told about these formats (``export.precision.session_config``)."""
+    busy = _busy_note()  # before this process makes itself busy
     products, rows = {}, {}
     for scheme in schemes:
         products[scheme] = product_rate(scheme, formats, config, threads)
@@ -52,7 +56,7 @@ def measured_speed(
         attention=_attention_rate(threads),
         memory=read_rate(threads),
         stage_ms=_STAGE_MS,
-        basis=f"measured here with ONNX Runtime {ort.__version__}, {_thread_count(threads)} threads",
+        basis=f"measured here with ONNX Runtime {ort.__version__}, {_thread_count(threads)} threads{busy}",
     )
 
 
@@ -70,6 +74,13 @@ def read_rate(threads: int | None) -> float:
     with ThreadPoolExecutor(count) as pool:
         seconds = _seconds(lambda: list(pool.map(lambda part: np.maximum.reduce(part), slices)))
     return numbers.nbytes / seconds
+
+
+def _busy_note() -> str:
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    if load < _BUSY * (os.cpu_count() or 1):
+        return ""
+    return f", beside other programs (load average {load:.1f}): without them it is faster"
 
 
 def host_memory() -> HostMemory:

@@ -80,3 +80,11 @@ def test_the_memory_of_this_machine_is_told() -> None:
         pytest.skip("no /proc/meminfo")
     assert memory.available_bytes is not None
     assert 0 < memory.available_bytes <= memory.total_bytes
+
+
+@pytest.mark.parametrize(("load", "told"), [(0.1, False), (64.0, True)])
+def test_a_busy_machine_is_told_of(monkeypatch: pytest.MonkeyPatch, load: float, told: bool) -> None:
+    monkeypatch.setattr("os.getloadavg", lambda: (load, 0.0, 0.0))
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    basis = measured_speed(FORMATS, ("fp32",), session_config(FORMATS), threads=1).basis
+    assert ("beside other programs (load average 64.0)" in basis) is told
