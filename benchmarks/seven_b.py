@@ -220,10 +220,8 @@ def _print_answer(run: Run, precision: str) -> None:
     weights = sum(file.stat().st_size for file in run.bundle(precision).glob("*.data"))
     peak = found["peak_rss_bytes"]
     expected = f"; forecast {max(row['memory_bytes'] for row in forecast.values()) / 1e9:.2f} GB" if forecast else ""
-    print(
-        f"\nLoaded in {found['load_s']:.1f} s; peak RSS {peak / 1e9:.2f} GB, {peak / weights:.2f} times the weights on "
-        f"disk{expected}."
-    )
+    share = f", {peak / weights:.2f} times the weights on disk" if weights else ""  # the bundle may be gone since
+    print(f"\nLoaded in {found['load_s']:.1f} s; peak RSS {peak / 1e9:.2f} GB{share}{expected}.")
 
 
 def _forecast_rows(record: Path) -> dict[int, dict[str, float]]:
