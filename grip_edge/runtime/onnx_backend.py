@@ -138,6 +138,7 @@ def load_session(
     options.log_severity_level = 3  # errors come as exceptions
     # Four sessions have four thread pools: waiting threads spin within a run and then leave the cores to the next.
     options.add_session_config_entry("session.force_spinning_stop", "1")
+    options.enable_mem_pattern = False  # plans memory for every length of prompt apart, which saves no time here
     for key, value in config.items():
         options.add_session_config_entry(key, value)
     if threads is not None:

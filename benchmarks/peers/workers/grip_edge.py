@@ -20,8 +20,6 @@ from PIL import Image
 from benchmarks.peers.protocol import Message, serve
 from benchmarks.peers.shape import QUESTION
 from benchmarks.peers.workers.common import CHECKED_TOKENS, checked, versions
-from grip_edge.export.precision import PrecisionOptions, session_config
-from grip_edge.planning.cpu_speed import product_rate
 from grip_edge.runtime import Pipeline
 from grip_edge.runtime.decoder import CachedDecoder
 
@@ -80,6 +78,9 @@ class GripEdge:
 
     def _linear_layers(self, folder: Path) -> Message:
         """Time in matrix products of one prefill of all visual tokens, by ONNX Runtime's profile; and the peak then."""
+        # Not above: what answers has to have a runtime's size.
+        from grip_edge.export.precision import PrecisionOptions, session_config
+        from grip_edge.planning.cpu_speed import product_rate
 
         def profiling(new: Callable[[], Any] = ort.SessionOptions) -> Any:
             options = new()
