@@ -39,7 +39,7 @@ class Sampler:
 
     def __init__(self, sampling: Sampling) -> None:
         self._sampling = sampling
-        self._rng = np.random.default_rng(sampling.seed)
+        self._rng: np.random.Generator | None = None  # making one takes longer than a greedy choice
 
     @property
     def is_greedy(self) -> bool:
@@ -52,6 +52,7 @@ class Sampler:
             raise BundleError("decoder.onnx produced NaN; check the bundle with  grip-edge verify , or use fp32.")
         if self.is_greedy:
             return best
+        self._rng = self._rng or np.random.default_rng(self._sampling.seed)
         weights = nucleus(softmax(logits, self._sampling.temperature), self._sampling.top_p)
         return int(self._rng.choice(len(weights), p=weights))
 
