@@ -47,6 +47,7 @@ class Piece:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     opset_imports: tuple[onnx.OperatorSetIdProto, ...]
+    functions: tuple[onnx.FunctionProto, ...]
     ir_version: int
 
     def open(self, values: Mapping[str, Array], options: PieceOptions) -> ort.InferenceSession:
@@ -54,7 +55,9 @@ class Piece:
         inputs = [_value_info(name, values[name]) for name in self.inputs]
         outputs = [onnx.ValueInfoProto(name=name) for name in self.outputs]
         graph = helper.make_graph(self.nodes, "piece", inputs, outputs, self.weights)
-        model = helper.make_model(graph, opset_imports=self.opset_imports, ir_version=self.ir_version)
+        model = helper.make_model(
+            graph, opset_imports=self.opset_imports, functions=self.functions, ir_version=self.ir_version
+        )
         in_blocks = any(node.op_type == "DequantizeLinear" for node in self.nodes)
         return ort.InferenceSession(
             model.SerializeToString(),
@@ -120,6 +123,7 @@ def graph_pieces(model: onnx.ModelProto, wanted: Iterable[str]) -> Iterator[Piec
             inputs=tuple(name for name in read if name in known and name not in made),
             outputs=tuple(sorted(made & {*later, *wanted})),
             opset_imports=tuple(model.opset_import),
+            functions=tuple(model.functions),
             ir_version=model.ir_version,
         )
         known |= made

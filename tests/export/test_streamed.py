@@ -97,15 +97,18 @@ def test_streamed_weights_are_transformers_weights_and_are_gone_afterwards(tmp_p
     assert not any(buffer.is_meta for buffer in model.buffers())
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8", "int4"])
+@pytest.mark.parametrize(
+    ("precision", "target"),
+    [("fp32", "cpu"), ("fp16", "cpu"), ("int8", "cpu"), ("int4", "cpu"), ("fp16", "rtx"), ("fp16", "tensorrt-10.3")],
+)
 def test_a_big_model_is_compared_piece_by_piece(
-    toy_checkpoint: Path, toy_scorer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
+    toy_checkpoint: Path, toy_scorer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str, target: str
 ) -> None:
     """The whole export as a big model goes through it; a wrong weight is found all the same."""
     monkeypatch.setattr(exporter, "_WHOLE_PARAMETERS", 1_000)
     monkeypatch.setattr(streamed_graph, "_PIECE_ELEMENTS", 6_000)
     formats = PrecisionOptions(precision)
-    options = ExportOptions(str(toy_checkpoint), "0.1,0.5", toy_scorer, tmp_path / "bundle", precision=formats)
+    options = ExportOptions(str(toy_checkpoint), "0.1,0.5", toy_scorer, tmp_path / "bundle", target, formats)
     manifest = export_bundle(options).manifest
     assert (manifest.parity_method, manifest.precision) == ("streamed", precision)
     assert manifest.weight_formats == formats.formats
