@@ -2,6 +2,8 @@
 
 The optimum lies at the expected budget, not at N: that is what most requests ask for. The decoder has two profiles,
 the prompt (many tokens) and one token at a time; its cache has one fixed length, since TensorRT writes it in place.
+Both allow all lengths and differ in what they are tuned for: with exactly one token in the second, TensorRT-RTX stores
+fp16 weights twice, and with few it fails (docs/log.md).
 """
 
 from __future__ import annotations
@@ -17,8 +19,6 @@ _LONGEST_QUESTION = 256
 _LIKELY_QUESTION = 24
 # Text around image and question: system prompt, roles, separators.
 _FRAME_TOKENS = 64
-
-PREFILL, DECODE = 0, 1
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Shapes:
         if graph == "decoder.onnx":
             longest = min(text_longest + self.budgets.visual_tokens, self.cache_capacity)
             likely = min(self.expected + _FRAME_TOKENS + _LIKELY_QUESTION, longest)
-            return ({"S": (1, likely, longest)}, {"S": (1, 1, 1)})
+            return ({"S": (1, likely, longest)}, {"S": (1, 1, longest)})
         return ({},)
 
 
