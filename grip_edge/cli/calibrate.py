@@ -11,6 +11,7 @@ from grip_edge.cli.extras import needs_extra
 from grip_edge.errors import UserError
 from grip_edge.export.accuracy.options import FINER, CalibrationOptions
 from grip_edge.export.precision import EMBEDDING_PRECISIONS, INT4_BLOCKS, PRECISIONS, PrecisionOptions
+from grip_edge.export.targets.table import CPU
 
 if TYPE_CHECKING:
     from grip_edge.bundle import Bundle
@@ -36,6 +37,7 @@ _PRECISION_SEEN, _BUDGET_SEEN = ("train", 32, 2), ("validation", 200, 5)
 @click.option("--images", type=int, help="How many decide; for precision, as many others measure.  [default: 32; 200]")
 @click.option("--questions-per-image", type=int, help="At most so many.  [default: 2; 5]")
 @click.option("--out", type=click.Path(path_type=Path), help="Quantise: folder of the new bundle.")
+@click.option("--target", help="Quantise for one of the targets of export.  [default: cpu]")
 @click.option("--precision", help=f"Quantise to one of: {', '.join(FINER)}.  [default: int8]")
 @click.option("--lm-head-precision", help=f"For the LM head, one of: {', '.join(PRECISIONS)}; default: int8-weight.")
 @click.option(
@@ -68,6 +70,7 @@ def calibrate(bundle: Path, data: str, **options: Any) -> None:
     into grip.json, with its evidence, for  infer --budget auto.  With both, the new bundle gets the budget.
     Examples:
       grip-edge calibrate grip-bundle --precision int8 --out int8-bundle
+      grip-edge calibrate grip-bundle --precision int8 --target rtx --out rtx-bundle
       grip-edge calibrate grip-bundle --precision int4 --data questions.jsonl --max-kl 0.01 --out int4-bundle
       grip-edge calibrate grip-bundle --min-agreement 0.95
       grip-edge calibrate grip-bundle --data questions.jsonl --target-ttft-ms 200
@@ -98,7 +101,7 @@ def _check_purpose(given: set[str], quantises: bool, promises: bool) -> None:
 
 
 _QUANTISING = {
-    "precision", "lm_head_precision", "embedding_precision", "int4_block", "int4_symmetric", "max_kl",
+    "target", "precision", "lm_head_precision", "embedding_precision", "int4_block", "int4_symmetric", "max_kl",
     "min_token_agreement", "rescale", "force",
 }  # fmt: skip
 _PROMISING = {"confidence", "budgets", "requests", "max_new_tokens"}
@@ -126,7 +129,9 @@ def _quantise(bundle: Path, data: str, options: dict[str, Any]) -> Bundle:
     formats = PrecisionOptions(options["precision"] or "int8", *(options[name] for name in names))
     limits = (options["max_kl"], options["min_token_agreement"])
     rescale = options["rescale"] is not False
-    wanted = CalibrationOptions(bundle, options["out"], formats, *limits, rescale, bool(options["force"]))
+    wanted = CalibrationOptions(
+        bundle, options["out"], formats, *limits, rescale, bool(options["force"]), options["target"] or CPU.name
+    )
     with needs_extra("export", _EXTRA_PACKAGES):
         from grip_edge.export.accuracy.calibrate import calibrate_bundle
         from grip_edge.export.accuracy.float_bundle import require_float_bundle

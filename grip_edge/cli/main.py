@@ -24,7 +24,7 @@ from grip_edge import __version__
 from grip_edge.cli.logs import LEVELS, SHOWN, set_up_logging
 from grip_edge.errors import GripEdgeError
 
-_LOG = logging.getLogger(__name__)
+_LOG = logging.getLogger("grip_edge.cli.main")  # also where this file is run by its path
 INTERRUPTED_EXIT_CODE = 130
 COMMANDS = (
     "train",

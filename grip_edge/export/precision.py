@@ -74,12 +74,16 @@ class PrecisionOptions:
         )
 
 
-def session_config(formats: WeightFormats, kept: Collection[str] = ()) -> dict[str, str]:
+def session_config(formats: WeightFormats, kept: Collection[str] = (), fixed_scales: bool = False) -> dict[str, str]:
     """What ONNX Runtime must be told to run these weights well; its own default is not the same in every version.
 
+    ``fixed_scales``: inputs of products are quantised with them, for TensorRT. ONNX Runtime 1.31's own rewriting of
+    that form gives wrong numbers where attention is made of elementary operators (docs/log.md): it is turned off.
     ``kept`` are the formats of layers that have another one than their part of the model. Level 4 quantises the inputs
     of a product with block-quantised weights per block (relative error 0.5 %). At level 0 a row times 8-bit weights
     took 80 times as long: the matrix was restored each time.
     """
+    if fixed_scales:
+        return {"session.disable_quant_qdq": "1"}
     blocks = {"int8-weight", "int4"} & {formats.vision, formats.decoder, formats.lm_head, *kept}
     return {"session.qdq_matmulnbits_accuracy_level": "4"} if blocks else {}

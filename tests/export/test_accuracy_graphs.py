@@ -28,6 +28,8 @@ from grip_edge.export.passes.plan import matrix_schemes
 from grip_edge.export.passes.rescale_channels import RescaleChannels, Rescaling
 from grip_edge.export.precision import PrecisionOptions
 from grip_edge.export.selector import Selector
+from grip_edge.export.targets.lowering import LayerChoices
+from grip_edge.export.targets.static_int8 import StaticInt8
 from tests.export.comparing import assert_close, random_array, session, write_graph
 from tests.export.test_passes import decoder_inputs, linear_model, run_model
 from tests.toy_model import IMAGE_SIDE_PX
@@ -144,7 +146,7 @@ def test_factors_that_do_not_fit_are_refused(source: Bundle, factors: torch.Tens
 def test_kept_matrices_get_their_own_format(source: Bundle, tmp_path: Path) -> None:
     name = "layers.0.mlp.down_proj.weight"
     formats = PrecisionOptions("int8").formats
-    write_candidate(source, Choices(formats, {"decoder.onnx": {name: "int8-weight"}}, {}), tmp_path)
+    write_candidate(source, Choices(formats, {"decoder.onnx": LayerChoices({name: "int8-weight"})}, {}), tmp_path)
     graph = ir.load(tmp_path / "decoder.onnx").graph
     readers = {value: {node.op_type for node in graph.initializers[value].consumers()} for value in graph.initializers}
     assert readers[name] == {"DequantizeLinear"}
@@ -165,6 +167,10 @@ def test_rounding_is_what_the_passes_make_onnx_runtime_compute(source: Bundle, t
         model = linear_model(weight)
         DynamicInt8(["w"])(model)
         assert_close("W8A8", found, run_model(model, x), 1e-3)
+        in_engine, model = Rounding("int8", 0, False, in_engine=True), linear_model(weight)
+        StaticInt8({"w": float(np.abs(x).max())})(model)
+        found = in_engine.inputs(rows, rows.min(), rows.max()) @ in_engine.weight(torch.from_numpy(weight))
+        assert_close("W8A8, fixed range", found, run_model(model, x), 1e-3)
     else:
         expected = (x @ weight).astype(np.float32)
         relative = float(np.square(found.numpy() - expected).sum() / np.square(expected).sum())
@@ -176,7 +182,8 @@ def test_rounding_is_what_the_passes_make_onnx_runtime_compute(source: Bundle, t
 
 def test_an_input_of_one_value_is_not_rounded() -> None:
     zeros = torch.zeros(2, 3)
-    assert Rounding("int8", 0, False).inputs(zeros, zeros.min(), zeros.max()).equal(zeros)
+    for in_engine in (False, True):
+        assert Rounding("int8", 0, False, in_engine).inputs(zeros, zeros.min(), zeros.max()).equal(zeros)
 
 
 def test_only_plain_float_bundles_are_read(source: Bundle) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -26,7 +27,7 @@ from grip_edge.export.accuracy.questions import AskedPrompt, Positions, Question
 from grip_edge.export.accuracy.search import fewest_kept
 from grip_edge.export.passes.editing import product_matrices
 from grip_edge.export.passes.rescale_channels import Rescaling
-from grip_edge.export.precision import PrecisionOptions
+from grip_edge.export.precision import PrecisionOptions, session_config
 from grip_edge.runtime import Pipeline
 from tests.export.comparing import assert_close, random_array
 from tests.toy_model import IMAGE_SIDE_PX, VISUAL_TOKENS
@@ -51,8 +52,12 @@ def questions(*prompts: AskedPrompt) -> QuestionSet:
 ASKED = questions(prompt(2, (263, 2)), prompt(8, (277, 264, 2), 1), prompt(VISUAL_TOKENS, (2,)))
 
 
-def forward(source: Bundle, folder: Path | None = None) -> ForwardPass:
-    return ForwardPass(folder or source.folder, source.manifest.model.text, source.manifest.session_config)
+def forward(source: Bundle, folder: Path | None = None, choices: Choices | None = None) -> ForwardPass:
+    """The source, or what ``choices`` wrote to ``folder``."""
+    config = source.manifest.session_config
+    if choices is not None:
+        config = session_config(choices.formats, choices.kept_formats, choices.has_fixed_scales)
+    return ForwardPass(folder or source.folder, source.manifest.model.text, config)
 
 
 def test_the_right_answer_of_a_model_is_what_the_runtime_says(source: Bundle) -> None:
@@ -139,8 +144,8 @@ def test_the_fewest_kept_layers_are_found(layers: int, needed: int) -> None:
     assert len(measured) <= 14
 
 
-def options(precision: str, rescale: bool = True) -> CalibrationOptions:
-    return CalibrationOptions(Path("a"), Path("b"), PrecisionOptions(precision), rescale=rescale)
+def options(precision: str, rescale: bool = True, target: str = "cpu") -> CalibrationOptions:
+    return CalibrationOptions(Path("a"), Path("b"), PrecisionOptions(precision), rescale=rescale, target=target)
 
 
 def rows_of(model: ir.Model, name: str) -> int:
@@ -165,22 +170,54 @@ def with_outliers(source: Bundle, folder: Path) -> Bundle:
     return replace(source, folder=folder)
 
 
-@pytest.mark.parametrize(("precision", "share_left"), [("int8", 0.5), ("int4", 0.75)])
-def test_planted_outliers_are_rescaled_away(source: Bundle, tmp_path: Path, precision: str, share_left: float) -> None:
+@pytest.mark.parametrize(
+    ("precision", "target", "share_left"),
+    [("int8", "cpu", 0.5), ("int4", "cpu", 0.75), ("int8", "tensorrt-11", 0.5), ("int8", "tensorrt-10.3", 0.5)],
+)
+def test_planted_outliers_are_rescaled_away(
+    source: Bundle, tmp_path: Path, precision: str, target: str, share_left: float
+) -> None:
     """Two channels of 48 cost W8A8 its range and int4 the weights that matter; rescaling gives much of it back."""
     planted = with_outliers(source, tmp_path)
     reference = forward(planted).logits(ASKED)
     assert_close("the same model", reference.logits, forward(source).logits(ASKED).logits, 1e-3)
     costs = {}
     for rescale in (False, True):
-        decisions = observe(planted, options(precision, rescale), ASKED)
+        decisions = observe(planted, options(precision, rescale, target), ASKED)
         assert bool(decisions.rescaled_layers(0)) == rescale
         folder = tmp_path / f"rescale {rescale}"
         folder.mkdir()
-        write_candidate(planted, decisions.choices(0), folder)
-        costs[rescale] = compare(forward(planted, folder).logits(ASKED), reference, ASKED).mean_kl
-    assert all(one.error < one.plain_error for one in observe(planted, options(precision), ASKED).rescaled_layers(0))
+        choices = decisions.choices(0)
+        write_candidate(planted, choices, folder)
+        costs[rescale] = compare(forward(planted, folder, choices).logits(ASKED), reference, ASKED).mean_kl
+        assert all(one.error < one.plain_error for one in decisions.rescaled_layers(0))
     assert costs[True] < share_left * costs[False], costs
+
+
+def test_int8_for_engines_has_the_range_of_each_input(source: Bundle) -> None:
+    """The largest magnitude that the float model's questions give; layers in more bits are fp16 and need none."""
+    decisions = observe(source, options("int8", rescale=False, target="tensorrt-10.3"), ASKED)
+    layers = decisions.choices(0).layers["vision.onnx"].largest_inputs
+    seen: list[float] = []
+
+    class Largest:
+        watched = ("gelu",)
+
+        def see(self, name: str, array: Any) -> None:
+            seen.append(float(np.abs(array).max()))
+
+        def piece_done(self) -> None: ...
+
+    model = float_model(source, "vision.onnx")
+    reader = next(iter(model.graph.initializers["encoder.layers.0.mlp.fc2.weight"].consumers()))
+    assert reader.inputs[0] is not None
+    Largest.watched = (str(reader.inputs[0].name),)
+    text = source.manifest.model.text
+    ForwardPass(source.folder, text, source.manifest.session_config, {"vision.onnx": Largest()}).logits(ASKED)
+    assert layers["encoder.layers.0.mlp.fc2.weight"] == pytest.approx(max(seen))
+    everything = decisions.choices(len(decisions.ranking)).layers
+    assert {scheme for of in everything.values() for scheme in of.kept.values()} == {"fp16"}
+    assert not any(of.largest_inputs for of in everything.values())
 
 
 def test_decisions_are_in_order_of_error_and_named(source: Bundle) -> None:
@@ -192,7 +229,7 @@ def test_decisions_are_in_order_of_error_and_named(source: Bundle) -> None:
     assert all(0 < error < 0.1 for error in errors), errors
     kept = decisions.kept_layers(3)
     assert {one.format for one in kept} <= {"int8-weight", "fp16"}
-    chosen = {(graph, matrix) for graph, of in decisions.choices(3).kept.items() for matrix in of}
+    chosen = {(graph, matrix) for graph, of in decisions.choices(3).layers.items() for matrix in of.kept}
     assert chosen == {(one.graph, matrix) for one in kept for matrix in one.matrices}
     rescaled = {one.matrices for one in decisions.rescaled_layers(3)}
     assert not rescaled & {one.matrices for one in kept}
@@ -211,7 +248,7 @@ def test_layers_beyond_fp16_are_named_and_stay_in_fp32(source: Bundle, tmp_path:
     assert (first.graph, first.layer) == ("vision.onnx", "encoder.layers.1")
     assert decisions.wide[0].largest is not None
     assert decisions.wide[0].largest > 65504
-    kept = decisions.choices(0).kept["vision.onnx"]
+    kept = decisions.choices(0).layers["vision.onnx"].kept
     assert kept[fc1] == "fp32"
     assert all(name.startswith("encoder.layers.1.") for name in kept)
     assert not any(name.startswith("encoder.layers.1.") for _, one in decisions.ranking for name in one.group.matrices)
@@ -219,7 +256,7 @@ def test_layers_beyond_fp16_are_named_and_stay_in_fp32(source: Bundle, tmp_path:
     assert reasons == {("beyond fp16", "fp32")}
     quantised = observe(planted, options("int8"), ASKED)
     assert quantised.wide
-    assert not any(quantised.choices(0).kept.values()), "int8 is computed in fp32 around it"
+    assert not any(layers.kept for layers in quantised.choices(0).layers.values()), "int8 is computed in fp32 around it"
 
 
 def test_a_model_without_wide_layers_has_none(source: Bundle) -> None:

@@ -198,7 +198,10 @@ def test_names_of_targets() -> None:
 @pytest.mark.parametrize(
     ("options", "target", "message"),
     [
-        (PrecisionOptions("int8"), "rtx", "--precision int8 does not exist for rtx; choose from: fp32, fp16"),
+        (PrecisionOptions("int8"), "cuda", "--precision int8 does not exist for cuda; choose from: fp32, fp16"),
+        (PrecisionOptions("int8"), "rtx", "int8 for rtx needs the ranges .* calibrate BUNDLE --target rtx --precision"),
+        (PrecisionOptions("bf16"), "rtx", "--precision bf16 does not exist for rtx; choose from: fp32, fp16"),
+        (PrecisionOptions("bf16"), "tensorrt-10.3", "--precision bf16 does not exist for tensorrt-10.3; choose from"),
         (PrecisionOptions("int4"), "tensorrt-10.3", "--precision int4 does not exist for tensorrt-10.3"),
         (PrecisionOptions("int4", int4_symmetric=False), "rtx", "--int4-asymmetric needs zero points, which rtx"),
         (PrecisionOptions("fp16", embedding="int8"), "rtx", "--embedding-precision int8 does not exist for rtx"),
@@ -208,6 +211,20 @@ def test_names_of_targets() -> None:
 def test_formats_that_a_target_cannot_hold(options: PrecisionOptions, target: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         target_formats(options, TARGETS[target])
+
+
+def test_int8_with_ranges_is_for_all_of_tensorrt() -> None:
+    """The LM head has no form of its own in 8 bits where weights alone are not kept in 8 bits."""
+    for name, lm_head in (("rtx", "int8-weight"), ("tensorrt-10.3", "fp16")):
+        formats = target_formats(PrecisionOptions("int8"), TARGETS[name], calibrated=True)
+        assert (formats.vision, formats.decoder, formats.lm_head, formats.embedding) == (
+            "int8",
+            "int8",
+            lm_head,
+            "fp16",
+        )
+    with pytest.raises(UserError, match="--precision int8 does not exist for cuda"):
+        target_formats(PrecisionOptions("int8"), TARGETS["cuda"], calibrated=True)
 
 
 def test_int4_for_tensorrt_has_no_zero_points_and_an_fp16_embedding() -> None:

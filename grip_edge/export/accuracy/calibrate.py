@@ -99,7 +99,7 @@ class _Rounds:
 
     def session_config(self, count: int) -> dict[str, str]:
         choices = self.observed.choices(count)
-        return session_config(choices.formats, choices.kept_formats)
+        return session_config(choices.formats, choices.kept_formats, choices.has_fixed_scales)
 
     def within_limits(self, cost: PrecisionCost) -> bool:
         limits = self.options.limits
@@ -121,6 +121,7 @@ def _describe(rounds: _Rounds, count: int, record: CalibrationRecord) -> None:
     files = [*rounds.files, record_file(folder, folder / TOKENIZER_NAME)]
     manifest = replace(
         source.manifest,
+        target=rounds.observed.target.name,
         precision=rounds.options.precision.precision,
         weight_formats=rounds.observed.formats,
         session_config=rounds.session_config(count),

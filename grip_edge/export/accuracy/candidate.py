@@ -11,22 +11,29 @@ from grip_edge.export.accuracy.float_bundle import float_model
 from grip_edge.export.fill import write_weights
 from grip_edge.export.journal import Journal
 from grip_edge.export.layout import lay_out, save_graph
-from grip_edge.export.passes.plan import precision_passes
 from grip_edge.export.passes.rescale_channels import RescaleChannels, Rescaling
+from grip_edge.export.targets.lowering import LayerChoices, lower
+from grip_edge.export.targets.table import CPU, ONNX_RUNTIME, Target
 from grip_edge.manifest import FileRecord, WeightFormats
 
 
 @dataclass(frozen=True)
 class Choices:
-    """By file name: formats of single matrices, and the rescalings."""
+    """By file name: what single layers get, and the rescalings."""
 
     formats: WeightFormats
-    kept: Mapping[str, Mapping[str, str]]
+    layers: Mapping[str, LayerChoices]
     rescalings: Mapping[str, Sequence[Rescaling]]
+    target: Target = CPU
+
+    @property
+    def has_fixed_scales(self) -> bool:
+        in_int8 = "int8" in (self.formats.vision, self.formats.decoder, self.formats.lm_head)
+        return in_int8 and self.target.engine != ONNX_RUNTIME
 
     @property
     def kept_formats(self) -> set[str]:
-        return {scheme for matrices in self.kept.values() for scheme in matrices.values()}
+        return {scheme for layers in self.layers.values() for scheme in layers.kept.values()}
 
 
 def write_candidate(source: Bundle, choices: Choices, folder: Path) -> list[FileRecord]:
@@ -36,8 +43,7 @@ def write_candidate(source: Bundle, choices: Choices, folder: Path) -> list[File
     for name in GRAPH_NAMES:
         model = float_model(source, name)
         RescaleChannels(choices.rescalings.get(name, ()))(model)
-        for rewrite in precision_passes(model, name, choices.formats, choices.kept.get(name)):
-            rewrite(model)
+        lower(model, name, choices.target, choices.formats, choices.layers.get(name, LayerChoices()))
         layout = lay_out(model, name)
         save_graph(layout, folder)
         files.append(record_file(folder, folder / name))

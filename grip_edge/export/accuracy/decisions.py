@@ -6,6 +6,7 @@ A layer whose values do not fit fp16 stays in fp32 where fp16 is asked for; with
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from grip_edge.bundle import Bundle
@@ -15,11 +16,13 @@ from grip_edge.export.accuracy.float_bundle import float_model
 from grip_edge.export.accuracy.forward import ForwardPass
 from grip_edge.export.accuracy.groups import find_groups
 from grip_edge.export.accuracy.observe import GraphObserver, GroupFinding, LayerRange
-from grip_edge.export.accuracy.options import FINER, CalibrationOptions
+from grip_edge.export.accuracy.options import CalibrationOptions
 from grip_edge.export.accuracy.questions import QuestionSet
 from grip_edge.export.accuracy.rounding import Rounding
 from grip_edge.export.passes.plan import matrix_schemes
 from grip_edge.export.passes.rescale_channels import Rescaling
+from grip_edge.export.targets.lowering import LayerChoices
+from grip_edge.export.targets.table import ONNX_RUNTIME, Target
 from grip_edge.manifest import WeightFormats
 
 _OBSERVED = ("vision.onnx", "select.onnx", "decoder.onnx")
@@ -39,6 +42,8 @@ class Decisions:
     wide: tuple[WideLayer, ...]
     too_wide: _Schemes
     schemes: _Schemes
+    target: Target
+    finer: Mapping[str, str]
 
     def choices(self, count: int) -> Choices:
         """With the first ``count`` of the ranking kept."""
@@ -46,12 +51,18 @@ class Decisions:
         for layer in self._kept_for_error(count):
             kept.setdefault(layer.graph, {}).update(dict.fromkeys(layer.matrices, layer.format))
         rescalings: dict[str, list[Rescaling]] = {}
+        largest_inputs: dict[str, dict[str, float]] = {}
         for graph, finding in self.ranking[count:]:
+            largest_inputs.setdefault(graph, {}).update(dict.fromkeys(finding.group.matrices, finding.largest_input))
             if finding.factors is not None:
                 group = finding.group
                 one = Rescaling(group.matrices, group.source, group.source_axis, finding.factors)
                 rescalings.setdefault(graph, []).append(one)
-        return Choices(self.formats, kept, rescalings)
+        layers = {
+            graph: LayerChoices(kept.get(graph, {}), largest_inputs.get(graph, {}))
+            for graph in (*kept, *largest_inputs)
+        }
+        return Choices(self.formats, layers, rescalings, self.target)
 
     def kept_layers(self, count: int) -> tuple[KeptLayer, ...]:
         wide = (
@@ -70,28 +81,33 @@ class Decisions:
 
     def _kept_for_error(self, count: int) -> tuple[KeptLayer, ...]:
         return tuple(
-            KeptLayer(graph, one.group.matrices, FINER[self.schemes[graph][one.group.matrices[0]]], "error", one.error)
+            KeptLayer(
+                graph, one.group.matrices, self.finer[self.schemes[graph][one.group.matrices[0]]], "error", one.error
+            )
             for graph, one in self.ranking[:count]
         )
 
 
 def observe(source: Bundle, options: CalibrationOptions, seen: QuestionSet) -> Decisions:
     """Runs the float model once over all questions."""
-    formats = options.precision.formats
+    formats, target = options.formats, options.found_target
+    in_engine = target.engine != ONNX_RUNTIME
+    exact = ("fp32", "fp16") if target.half_compute else ("fp32",)
     observers: dict[str, GraphObserver] = {}
     schemes: _Schemes = {}
     for name in _OBSERVED:
         model = float_model(source, name)
         schemes[name] = matrix_schemes(model, name, formats)
-        rounding = {matrix: Rounding.of(scheme, formats) for matrix, scheme in schemes[name].items()}
-        groups = find_groups(model, [matrix for matrix, scheme in schemes[name].items() if scheme != "fp32"])
+        rounding = {matrix: Rounding.of(scheme, formats, in_engine) for matrix, scheme in schemes[name].items()}
+        groups = find_groups(model, [matrix for matrix, scheme in schemes[name].items() if scheme not in exact])
         observers[name] = GraphObserver(model, groups, rounding, len(seen.prompts), options.rescale)
     manifest = source.manifest
     ForwardPass(source.folder, manifest.model.text, manifest.session_config, observers).logits(seen)
     wide = tuple(
         _wide(name, one) for name, observer in observers.items() for one in observer.ranges if not one.fits_fp16
     )
-    too_wide = _too_wide(wide, schemes)
+    # Where arithmetic is in one float type, no layer can have another; the comparison tells what that does.
+    too_wide = {name: {} for name in schemes} if target.half_compute else _too_wide(wide, schemes)
     found = [
         (name, finding)
         for name, observer in observers.items()
@@ -99,7 +115,7 @@ def observe(source: Bundle, options: CalibrationOptions, seen: QuestionSet) -> D
         if not too_wide[name].keys() & set(finding.group.matrices)
     ]
     ranking = tuple(sorted(found, key=lambda pair: -pair[1].error))
-    return Decisions(formats, ranking, wide, too_wide, schemes)
+    return Decisions(formats, ranking, wide, too_wide, schemes, target, options.finer)
 
 
 def _wide(graph: str, found: LayerRange) -> WideLayer:

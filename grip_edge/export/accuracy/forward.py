@@ -56,7 +56,7 @@ class ForwardPass:
 
     def _decoder_feeds(self, embeds: Array) -> Feeds:
         text, length = self._text, embeds.shape[1]
-        empty = np.zeros((1, text.kv_heads, length, text.head_dim), np.float32)
+        empty = np.zeros((1, text.kv_heads, length, text.head_dim), embeds.dtype)
         caches = {f"cache_{kind}_{layer}": empty for layer in range(text.layers) for kind in ("key", "value")}
         return {"embeds": embeds, "position_ids": np.arange(length)[None], "write_start": np.array([0]), **caches}
 

@@ -40,13 +40,16 @@ _LAYER = re.compile(r"^.*?layers\.\d+|^[^.]+")
 
 @dataclass(frozen=True)
 class GroupFinding:
-    """Errors are relative: sum of squared differences of the outputs over their sum of squares."""
+    """Errors are relative: sum of squared differences of the outputs over their sum of squares. ``largest_input`` is
+    the largest magnitude that the group reads, rescaled.
+    """
 
     group: Group
     plain_error: float
     error: float
     exponents: tuple[float, float] | None
     factors: Tensor | None = field(repr=False)
+    largest_input: float
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,11 @@ class _Inputs:
     low: list[Tensor] = field(default_factory=list)
     high: list[Tensor] = field(default_factory=list)
     rows: list[Tensor] = field(default_factory=list)
+
+    def largest(self, factors: Tensor) -> float:
+        """Never 0, so that it can be a range."""
+        magnitudes = torch.maximum(torch.stack(self.low).abs(), torch.stack(self.high).abs()).amax(dim=0)
+        return max(float((magnitudes / factors).max()), _SMALLEST)
 
 
 class GraphObserver:
@@ -120,14 +128,15 @@ class GraphObserver:
         roundings = [self._rounding[name] for name in group.matrices]
         rows = torch.cat(inputs.rows)
         layers = [(weight, one, rows @ weight) for weight, one in zip(weights, roundings, strict=True)]
-        plain = _relative_error(inputs, layers, torch.ones(weights[0].shape[0]))
-        best = GroupFinding(group, plain, plain, None, None)
+        ones = torch.ones(weights[0].shape[0])
+        plain = _relative_error(inputs, layers, ones)
+        best = GroupFinding(group, plain, plain, None, None, inputs.largest(ones))
         if group.source and self._rescale and all(one.gains_from_rescaling for one in roundings):
             for exponents in EXPONENTS:
                 factors = _factors(inputs, weights, *exponents)
                 error = _relative_error(inputs, layers, factors)
                 if error < best.error:
-                    best = GroupFinding(group, plain, error, exponents, factors)
+                    best = GroupFinding(group, plain, error, exponents, factors, inputs.largest(factors))
         return best
 
 
@@ -145,11 +154,13 @@ def _factors(inputs: _Inputs, weights: Sequence[Tensor], of_input: float, of_wei
 def _relative_error(inputs: _Inputs, layers: Sequence[tuple[Tensor, Rounding, Tensor]], factors: Tensor) -> float:
     """``layers``: weight [in,out], its rounding, and the right output for the sampled rows."""
     error = power = 0.0
+    lows = torch.stack([(low / factors).min() for low in inputs.low])
+    highs = torch.stack([(high / factors).max() for high in inputs.high])
     for weight, rounding, expected in layers:
-        seen = zip(inputs.low, inputs.high, inputs.rows, strict=True)
-        rounded = [
-            rounding.inputs(rows / factors, (low / factors).min(), (high / factors).max()) for low, high, rows in seen
-        ]
+        if rounding.has_fixed_range:
+            lows, highs = lows.min().expand_as(lows), highs.max().expand_as(highs)
+        seen = zip(lows, highs, inputs.rows, strict=True)
+        rounded = [rounding.inputs(rows / factors, low, high) for low, high, rows in seen]
         found = torch.cat(rounded) @ rounding.weight(weight * factors[:, None])
         error += float((found - expected).square().sum())
         power += float(expected.square().sum())

@@ -16,25 +16,32 @@ _HALVES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 @dataclass(frozen=True)
 class Rounding:
-    """``scheme`` as in ``precision``; the int4 fields count for int4 only."""
+    """``scheme`` as in ``precision``; the int4 fields count for int4 only. ``in_engine``: as TensorRT has it, with one
+    scale for all inputs of a layer where ONNX Runtime makes one per run, and 8-bit weights per output, not in blocks.
+    """
 
     scheme: str
     int4_block: int
     int4_symmetric: bool
+    in_engine: bool = False
 
     @classmethod
-    def of(cls, scheme: str, formats: WeightFormats) -> Rounding:
-        return cls(scheme, formats.int4_block or 0, bool(formats.int4_symmetric))
+    def of(cls, scheme: str, formats: WeightFormats, in_engine: bool = False) -> Rounding:
+        return cls(scheme, formats.int4_block or 0, bool(formats.int4_symmetric), in_engine)
 
     @property
     def gains_from_rescaling(self) -> bool:
         """Rounding of floats is relative, and 8 bits per block are fine enough."""
-        return self.scheme in ("int8", "int4")
+        return self.scheme in ("int8", "int4") or (self.in_engine and self.scheme == "int8-weight")
+
+    @property
+    def has_fixed_range(self) -> bool:
+        return self.in_engine and self.scheme == "int8"
 
     def weight(self, weight: Tensor) -> Tensor:
         """[in,out] as stored and restored."""
         shape = (weight.shape[0], weight.shape[1])
-        if self.scheme == "int8":
+        if self.scheme == "int8" or (self.in_engine and self.scheme == "int8-weight"):
             return restore_columns(*quantise_columns(weight))
         if self.scheme == "int8-weight":
             return restore_blocks(quantise_blocks(weight, 8, INT8_BLOCK, True), shape, 8, INT8_BLOCK)
@@ -48,10 +55,13 @@ class Rounding:
     def inputs(self, rows: Tensor, low: Tensor, high: Tensor) -> Tensor:
         """Rows of a tensor whose values lie between ``low`` and ``high``, as the product sees them.
 
-        Only W8A8 rounds them per tensor (DynamicQuantizeLinear's rule); rounding per block is much finer.
+        Only W8A8 rounds them per tensor (DynamicQuantizeLinear's rule, or about 0); per block it is much finer.
         """
         if self.scheme != "int8":
             return rows
+        if self.has_fixed_range:
+            step = torch.maximum(low.abs(), high.abs()).clamp_min(1e-9) / 127
+            return (rows / step).round().clamp(-127, 127) * step
         low, high = low.clamp_max(0.0), high.clamp_min(0.0)
         step = (high - low) / 255
         if not float(step):

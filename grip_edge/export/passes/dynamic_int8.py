@@ -31,22 +31,22 @@ FLOAT, INT8, INT32, UINT8 = ir.DataType.FLOAT, ir.DataType.INT8, ir.DataType.INT
 
 class DynamicInt8(ir.passes.InPlacePass):
     def __init__(self, names: Collection[str]) -> None:
-        self._names = tuple(names)
+        self.names = tuple(names)
 
     def requires(self, model: ir.Model) -> None:
-        require_product_matrices(model, self._names)
+        require_product_matrices(model, self.names)
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         quantised_inputs: dict[ir.Value, tuple[ir.Value, ...]] = {}
-        for name in self._names:
+        for name in self.names:
             codes = model.graph.initializers[name]
             scales = _quantise_weight(model, codes)
             for node in list(codes.consumers()):
                 _replace_product(model.graph, node, codes, scales, quantised_inputs)
-        return ir.passes.PassResult(model, modified=bool(self._names))
+        return ir.passes.PassResult(model, modified=bool(self.names))
 
     def ensures(self, model: ir.Model) -> None:
-        for name in self._names:
+        for name in self.names:
             value = model.graph.initializers[name]
             kinds = {node.op_type for node in value.consumers()}
             if value.dtype != INT8 or kinds != {"MatMulInteger"}:

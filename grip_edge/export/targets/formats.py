@@ -1,8 +1,9 @@
 """The number formats that a target can hold, out of those that were asked for.
 
 TensorRT keeps int4 in blocks and int8 per output, both without zero points; int8 in blocks it widens when it builds,
-and it looks up no rows in int8, so there the embedding stays fp16. On targets that compute in fp16, everything that is
-not quantised is fp16, or everything is fp32.
+and it looks up no rows in int8, so there the embedding stays fp16. Its int8 products want the ranges of their inputs,
+which calibrate measures. On targets that compute in fp16, everything that is not quantised is fp16, or everything is
+fp32.
 """
 
 from __future__ import annotations
@@ -17,20 +18,32 @@ from grip_edge.manifest import WeightFormats
 _QUANTISED = ("int8", "int8-weight", "int4")
 
 
-def target_formats(options: PrecisionOptions, target: Target, formats: WeightFormats | None = None) -> WeightFormats:
-    """``formats`` as far as the checkpoint changed those of ``options``. UserError if the target cannot hold them."""
+def target_formats(
+    options: PrecisionOptions, target: Target, formats: WeightFormats | None = None, calibrated: bool = False
+) -> WeightFormats:
+    """``formats`` as far as the checkpoint changed those of ``options``; ``calibrated``: ranges of values are known.
+
+    UserError if the target cannot hold them.
+    """
     formats = formats or options.formats
+    allowed = (*target.precisions, *(target.calibrated_precisions if calibrated else ()))
     if target.engine != ONNX_RUNTIME:
         if options.int4_symmetric is False:
             raise UserError(f"--int4-asymmetric needs zero points, which {target.name} refuses; leave it out.")
         embedding = "fp16" if options.embedding is None and formats.embedding in _QUANTISED else formats.embedding
         symmetric = None if formats.int4_symmetric is None else True
-        formats = dataclasses.replace(formats, embedding=embedding, int4_symmetric=symmetric)
+        lm_head = "fp16" if options.lm_head is None and formats.lm_head not in allowed else formats.lm_head
+        formats = dataclasses.replace(formats, embedding=embedding, int4_symmetric=symmetric, lm_head=lm_head)
         if formats.embedding in _QUANTISED:
             raise UserError(f"--embedding-precision {formats.embedding} does not exist for {target.name}; use fp16.")
     for option, value in (("precision", options.precision), ("lm-head-precision", formats.lm_head)):
-        if value not in target.precisions:
-            listed = ", ".join(target.precisions)
+        if value in target.calibrated_precisions and not calibrated:
+            raise UserError(
+                f"--{option} {value} for {target.name} needs the ranges of values on questions; export with --target "
+                f"cpu, then run  grip-edge calibrate BUNDLE --target {target.name} --precision {value} --out DIR ."
+            )
+        if value not in allowed:
+            listed = ", ".join(allowed)
             raise UserError(f"--{option} {value} does not exist for {target.name}; choose from: {listed}.")
     if target.half_compute and "fp32" in _parts(formats) and _parts(formats) != {"fp32"}:
         raise UserError(f"{target.name} computes in one float type: fp32 cannot stand beside other precisions.")
@@ -43,17 +56,17 @@ def computes_in_half(formats: WeightFormats, target: Target) -> bool:
 
 def without_halves(formats: WeightFormats) -> WeightFormats:
     """fp16 parts as fp32: where arithmetic is in fp16, storage follows from it."""
-
-    def plain(scheme: str) -> str:
-        return "fp32" if scheme == "fp16" else scheme
-
     return dataclasses.replace(
         formats,
-        vision=plain(formats.vision),
-        decoder=plain(formats.decoder),
-        lm_head=plain(formats.lm_head),
-        embedding=plain(formats.embedding),
+        vision=plain_scheme(formats.vision),
+        decoder=plain_scheme(formats.decoder),
+        lm_head=plain_scheme(formats.lm_head),
+        embedding=plain_scheme(formats.embedding),
     )
+
+
+def plain_scheme(scheme: str) -> str:
+    return "fp32" if scheme == "fp16" else scheme
 
 
 def _parts(formats: WeightFormats) -> set[str]:

@@ -5,9 +5,13 @@ The reference is always the same network; every lowered form equals it on ONNX R
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
 import onnx_ir as ir
 
 from grip_edge.export.passes.block_weights import BlockWeights
+from grip_edge.export.passes.dynamic_int8 import DynamicInt8
 from grip_edge.export.passes.plan import precision_passes
 from grip_edge.export.targets.budget_select import CarryBudgetSelect
 from grip_edge.export.targets.cached_attention import FuseCachedAttention
@@ -16,10 +20,11 @@ from grip_edge.export.targets.column_weights import ColumnWeights
 from grip_edge.export.targets.decompose_attention import DecomposeAttention
 from grip_edge.export.targets.decompose_rms_norm import DecomposeRmsNorm
 from grip_edge.export.targets.decompose_rotary import DecomposeRotary
-from grip_edge.export.targets.formats import computes_in_half, without_halves
+from grip_edge.export.targets.formats import computes_in_half, plain_scheme, without_halves
 from grip_edge.export.targets.half_compute import HalfCompute
 from grip_edge.export.targets.older_opset import OlderOpset
 from grip_edge.export.targets.scatter_cache import ScatterCache
+from grip_edge.export.targets.static_int8 import StaticInt8
 from grip_edge.export.targets.table import ONNX_RUNTIME, Target
 from grip_edge.manifest import WeightFormats
 
@@ -28,10 +33,25 @@ _EXACT_OUTPUTS = ("scores", "kept_indices")
 _WIDE_BORDERS = ("pixels", "cls_attention", "logits")
 
 
-def lower(model: ir.Model, file_name: str, target: Target, formats: WeightFormats) -> None:
+@dataclass(frozen=True)
+class LayerChoices:
+    """Of single matrices, by name: formats other than that of their part of the model, and the largest magnitude of
+    the inputs of those that are int8 with fixed scales.
+    """
+
+    kept: Mapping[str, str] = field(default_factory=dict)
+    largest_inputs: Mapping[str, float] = field(default_factory=dict)
+
+
+def lower(
+    model: ir.Model, file_name: str, target: Target, formats: WeightFormats, layers: LayerChoices = LayerChoices()
+) -> None:
     """Rewrites ``model`` in place; TargetError if it then still holds what the target does not have."""
     half = computes_in_half(formats, target)
-    for rewrite in _precision_passes(model, file_name, target, without_halves(formats) if half else formats):
+    if half:
+        formats = without_halves(formats)
+        layers = replace(layers, kept={name: plain_scheme(scheme) for name, scheme in layers.kept.items()})
+    for rewrite in _precision_passes(model, file_name, target, formats, layers):
         rewrite(model)
     for rewrite in _target_passes(target, half):
         rewrite(model)
@@ -39,16 +59,21 @@ def lower(model: ir.Model, file_name: str, target: Target, formats: WeightFormat
 
 
 def _precision_passes(
-    model: ir.Model, file_name: str, target: Target, formats: WeightFormats
+    model: ir.Model, file_name: str, target: Target, formats: WeightFormats, layers: LayerChoices
 ) -> list[ir.passes.InPlacePass]:
-    """Weight-only int8 is per output on TensorRT, in blocks elsewhere."""
-    passes = precision_passes(model, file_name, formats)
+    """On TensorRT weight-only int8 is per output, not in blocks, and int8 products have fixed scales."""
+    passes = precision_passes(model, file_name, formats, layers.kept)
     if target.engine == ONNX_RUNTIME:
         return passes
-    return [
-        ColumnWeights(rewrite.names) if isinstance(rewrite, BlockWeights) and rewrite.format.bits == 8 else rewrite
-        for rewrite in passes
-    ]
+    return [_for_tensorrt(rewrite, layers.largest_inputs) for rewrite in passes]
+
+
+def _for_tensorrt(rewrite: ir.passes.InPlacePass, largest_inputs: Mapping[str, float]) -> ir.passes.InPlacePass:
+    if isinstance(rewrite, BlockWeights) and rewrite.format.bits == 8:
+        return ColumnWeights(rewrite.names)
+    if isinstance(rewrite, DynamicInt8):
+        return StaticInt8({name: largest_inputs[name] for name in rewrite.names})
+    return rewrite
 
 
 def _target_passes(target: Target, half: bool) -> list[ir.passes.InPlacePass]:

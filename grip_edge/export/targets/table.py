@@ -29,6 +29,8 @@ class Target:
 
     ``attention_types`` and ``attention_head_dims`` are the float types and head widths (None: all) in which the
     operator Attention may stand in a graph.
+    ``calibrated_precisions`` are those that need the ranges of values on questions: export does not take them,
+    calibrate does.
     ``half_compute``: fp16 means arithmetic in fp16, not only storage. ``cache_in_place``: cache inputs and outputs
     may be one buffer. ``top_k_limit`` None: none. ``with_budget_select``: selection is a node of its own, which a
     plugin can take over (``budget_select``). ``cached_attention``: the decoder's is an operator of ONNX Runtime's own.
@@ -46,6 +48,7 @@ class Target:
     with_budget_select: bool
     cached_attention: bool
     precisions: tuple[str, ...]
+    calibrated_precisions: tuple[str, ...] = ()
 
     def has(self, operator: str) -> bool:
         return self.operators is None or operator in self.operators
@@ -63,9 +66,13 @@ def _tensorrt(name: str, engine: str, opset: int, operators: frozenset[str], pre
     attention = frozenset({"FLOAT16", "BFLOAT16"}) if "Attention" in operators else frozenset[str]()
     in_place = "TensorScatter" in operators
     return Target(
-        name, engine, opset, operators, attention, _HEAD_DIMS, True, in_place, _LARGEST_TOP_K, True, False, precisions
-    )
+        name, engine, opset, operators, attention, _HEAD_DIMS, True, in_place, _LARGEST_TOP_K, True, False,
+        precisions, _CALIBRATED,
+    )  # fmt: skip
 
+
+# int8 matrix products take inputs of a scale that is fixed when the engine is built.
+_CALIBRATED = ("int8",)
 
 _BLOCKS = ("fp32", "fp16", "int8-weight", "int4")
 """Weights in blocks need opset 21."""
