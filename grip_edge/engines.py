@@ -41,7 +41,8 @@ class ShapeRange:
 
 @dataclass(frozen=True)
 class EngineManifest:
-    """``compute_capabilities`` as in 86 for 8.6. ``plugin_version`` null: selection is in native layers.
+    """``compute_capabilities`` as in 86 for 8.6. ``plugin_version`` null: selection is in native layers;
+    ``plugin_embedded``: the engine that selects holds the plugin's library.
 
     ``sources`` are the hashes of the bundle's files that the engines were built from. ``cache_in_place``: the decoder's
     cache inputs and outputs are one buffer. ``cache_capacity`` counts the tokens of the whole conversation.
@@ -60,6 +61,7 @@ class EngineManifest:
     sources: dict[str, str]
     engines: tuple[FileRecord, ...]
     warnings: tuple[str, ...] = ()
+    plugin_embedded: bool = False
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"

@@ -1,7 +1,8 @@
 """The plugin in Python, for TensorRT's Python runtime and for builds without a C++ compiler.
 
 It promises what the C++ plugin promises, and launches the same kernels from ``libgrip_budget_select.so`` through
-ctypes. An engine that was built with one of the two runs with the other. ``trt`` is ``tensorrt`` or ``tensorrt_rtx``.
+ctypes; that library can be built without TensorRT's headers then. An engine that was built with one of the two runs
+with the other. ``trt`` is ``tensorrt`` or ``tensorrt_rtx``, and is only there when the classes are made.
 """
 
 from __future__ import annotations
@@ -35,18 +36,31 @@ def load_kernels(library: Path) -> Any:
 
 
 def make_creator(trt: Any, kernels: Any) -> Any:
-    """Classes of ``trt``'s interfaces can only be made when it is there."""
+    """``kernels`` None: its plugins can be built, not run."""
+    make_plugin = _plugin_class(trt, kernels)
 
-    core: Any = trt.IPluginV3OneCore
-    building: Any = trt.IPluginV3OneBuild
-    running: Any = trt.IPluginV3OneRuntime
-
-    class BudgetSelect(trt.IPluginV3, core, building, running):  # type: ignore[misc]
+    class Creator(trt.IPluginCreatorV3One):  # type: ignore[misc]
         def __init__(self) -> None:
-            trt.IPluginV3.__init__(self)
-            core.__init__(self)
-            building.__init__(self)
-            running.__init__(self)
+            trt.IPluginCreatorV3One.__init__(self)
+            self.name = interface.NAME
+            self.plugin_namespace = interface.NAMESPACE
+            self.plugin_version = interface.VERSION
+            self.field_names = trt.PluginFieldCollection([])
+
+        def create_plugin(self, name: str, fields: Any, phase: Any) -> Any:
+            return make_plugin()
+
+    return Creator()
+
+
+def _plugin_class(trt: Any, kernels: Any) -> Any:
+    core, building, running = trt.IPluginV3OneCore, trt.IPluginV3OneBuild, trt.IPluginV3OneRuntime
+
+    class BudgetSelect(_Building, _Running, trt.IPluginV3, core, building, running):  # type: ignore[misc, valid-type]
+        def __init__(self) -> None:
+            for base in (trt.IPluginV3, core, building, running):
+                base.__init__(self)
+            self.trt, self.kernels = trt, kernels
             self.plugin_name = interface.NAME
             self.plugin_namespace = interface.NAMESPACE
             self.plugin_version = interface.VERSION
@@ -58,65 +72,69 @@ def make_creator(trt: Any, kernels: Any) -> Any:
         def clone(self) -> Any:
             return BudgetSelect()
 
-        def get_output_data_types(self, input_types: list[Any]) -> list[Any]:
-            return [input_types[1], trt.DataType.INT64]
+    return BudgetSelect
 
-        def get_output_shapes(self, inputs: list[Any], shape_inputs: list[Any], exprs: Any) -> list[Any]:
-            kept, indices = trt.DimsExprs(3), trt.DimsExprs(2)
-            kept[0], kept[1], kept[2] = inputs[1][0], shape_inputs[0][0], inputs[1][2]
-            indices[0], indices[1] = inputs[1][0], shape_inputs[0][0]
-            return [kept, indices]
 
-        def supports_format_combination(self, position: int, tensors: list[Any], num_inputs: int) -> bool:
-            tensor = tensors[position].desc
-            if tensor.format != trt.TensorFormat.LINEAR:
-                return False
-            if position < _INPUTS:
-                return tensor.type.name in interface.FLOAT_TYPES
-            if position < num_inputs:
-                return bool(tensor.type == trt.DataType.INT64)
-            expected = tensors[1].desc.type if position == num_inputs else trt.DataType.INT64
-            return bool(tensor.type == expected)
+class _Building:
+    """What TensorRT asks while it builds: types, shapes, formats."""
 
-        def configure_plugin(self, inputs: list[Any], outputs: list[Any]) -> None: ...
+    trt: Any
 
-        def on_shape_change(self, inputs: list[Any], outputs: list[Any]) -> None: ...
+    def get_output_data_types(self, input_types: list[Any]) -> list[Any]:
+        return [input_types[1], self.trt.DataType.INT64]
 
-        def get_valid_tactics(self) -> list[int]:
-            return []
+    def get_output_shapes(self, inputs: list[Any], shape_inputs: list[Any], exprs: Any) -> list[Any]:
+        kept, indices = self.trt.DimsExprs(3), self.trt.DimsExprs(2)
+        kept[0], kept[1], kept[2] = inputs[1][0], shape_inputs[0][0], inputs[1][2]
+        indices[0], indices[1] = inputs[1][0], shape_inputs[0][0]
+        return [kept, indices]
 
-        def set_tactic(self, tactic: int) -> None: ...
+    def supports_format_combination(self, position: int, tensors: list[Any], num_inputs: int) -> bool:
+        tensor, int64 = tensors[position].desc, self.trt.DataType.INT64
+        if tensor.format != self.trt.TensorFormat.LINEAR:
+            return False
+        if position < _INPUTS:
+            return tensor.type.name in interface.FLOAT_TYPES
+        if position < num_inputs:
+            return bool(tensor.type == int64)
+        return bool(tensor.type == (tensors[1].desc.type if position == num_inputs else int64))
 
-        def attach_to_context(self, context: Any) -> Any:
-            return self.clone()
+    def configure_plugin(self, inputs: list[Any], outputs: list[Any]) -> None: ...
 
-        def get_fields_to_serialize(self) -> Any:
-            return trt.PluginFieldCollection([])
+    def get_valid_tactics(self) -> list[int]:
+        return []
 
-        def enqueue(
-            self, inputs: list[Any], outputs: list[Any], input_data: Any, output_data: Any, workspace: int, stream: int
-        ) -> None:
-            if kernels is None:
-                raise RuntimeError("This plugin was registered for building; register it with its library to run.")
-            batch, tokens, width = tuple(inputs[1].dims)
-            score_type = _SCORE_TYPES[inputs[0].type.name]
-            row_bytes = width * _BYTES[inputs[1].type.name]
-            kept = outputs[0].dims[1]
-            status = kernels(
-                input_data[0], score_type, input_data[1], row_bytes, batch, tokens, kept, *output_data[:2], stream
-            )
-            if status != 0:
-                raise RuntimeError(f"{interface.NAME}: CUDA error {status}")
 
-    class Creator(trt.IPluginCreatorV3One):  # type: ignore[misc]
-        def __init__(self) -> None:
-            trt.IPluginCreatorV3One.__init__(self)
-            self.name = interface.NAME
-            self.plugin_namespace = interface.NAMESPACE
-            self.plugin_version = interface.VERSION
-            self.field_names = trt.PluginFieldCollection([])
+class _Running:
+    """What TensorRT calls on the device."""
 
-        def create_plugin(self, name: str, fields: Any, phase: Any) -> Any:
-            return BudgetSelect()
+    trt: Any
+    kernels: Any
 
-    return Creator()
+    def clone(self) -> Any:
+        raise NotImplementedError
+
+    def on_shape_change(self, inputs: list[Any], outputs: list[Any]) -> None: ...
+
+    def set_tactic(self, tactic: int) -> None: ...
+
+    def attach_to_context(self, context: Any) -> Any:
+        return self.clone()
+
+    def get_fields_to_serialize(self) -> Any:
+        return self.trt.PluginFieldCollection([])
+
+    def enqueue(
+        self, inputs: list[Any], outputs: list[Any], input_data: Any, output_data: Any, workspace: int, stream: int
+    ) -> None:
+        if self.kernels is None:
+            raise RuntimeError("This plugin was registered for building; register it with its library to run.")
+        batch, tokens, width = tuple(inputs[1].dims)
+        score_type = _SCORE_TYPES[inputs[0].type.name]
+        row_bytes = width * _BYTES[inputs[1].type.name]
+        kept = outputs[0].dims[1]
+        status = self.kernels(
+            input_data[0], score_type, input_data[1], row_bytes, batch, tokens, kept, *output_data[:2], stream
+        )
+        if status != 0:
+            raise RuntimeError(f"{interface.NAME}: CUDA error {status}")

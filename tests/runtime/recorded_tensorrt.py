@@ -146,8 +146,8 @@ class Runtime:
     def __init__(self, driver: HostDriver) -> None:
         self._driver = driver
 
-    def deserialize_cuda_engine(self, data: bytes) -> _Engine:
-        return _Engine(data, self._driver)
+    def deserialize_cuda_engine(self, data: Any) -> _Engine:
+        return _Engine(bytes(data), self._driver)
 
 
 def write_engines(bundle: Bundle, folder: Path, capacity: int, in_place: bool = True) -> Engines:

@@ -27,14 +27,15 @@ from grip_edge.engines import (
     source_hashes,
 )
 from grip_edge.errors import UserError
-from grip_edge.export.targets.budget_select import PLUGIN_VERSION
-from grip_edge.export.targets.table import TENSORRT_RTX, Target, find_target
+from grip_edge.export.targets.table import TENSORRT, TENSORRT_RTX, Target, find_target
 from grip_edge.export.tensorrt.build_log import BuildError
 from grip_edge.export.tensorrt.package import load_package
 from grip_edge.export.tensorrt.plugin_library import library_environment
 from grip_edge.export.tensorrt.request import BuildRequest, GraphRequest, Told
 from grip_edge.export.tensorrt.shapes import Shapes, require_sound
 from grip_edge.export.tensorrt.source import selects_in_one_node
+from grip_edge.plugin import interface
+from grip_edge.plugin.loading import is_cpp_plugin
 
 # Compute capabilities that TensorRT-RTX 1.7 builds for.
 RTX_CAPABILITIES = (75, 80, 86, 89, 120, 121)
@@ -76,7 +77,7 @@ def build_engines(bundle: Bundle, options: BuildOptions, report: Report = lambda
     except OSError as error:
         raise UserError(f"Cannot write to '{root}' ({error.strerror}); make the bundle's folder writable.") from None
     try:
-        request = _request(bundle, options, target, shapes, partial)
+        request = _request(bundle, options, target, shapes, partial, folder.with_suffix(".timings"))
         told = _run_worker(request, target, report)
         manifest = _manifest(bundle, options, target, shapes, partial, told)
         require_sound(manifest.profiles, shapes.budgets.visual_tokens, _top_k_limit(options, target))
@@ -97,6 +98,7 @@ def _check_options(options: BuildOptions, target: Target, bundle: Bundle) -> Non
     if options.plugin is not None:
         if not options.plugin.is_file():
             raise UserError(f"There is no plugin library '{options.plugin}'; build it with CMake (docs/gpu.md).")
+        is_cpp_plugin(options.plugin)
         if not selects_in_one_node(bundle.path("select.onnx")):
             raise UserError("This bundle's select.onnx leaves nothing to the plugin; build without --plugin.")
     elif (limit := _top_k_limit(options, target)) and bundle.manifest.budget_range.visual_tokens > limit:
@@ -133,7 +135,9 @@ def _available_bytes() -> int | None:
     return found[0] if found else None
 
 
-def _request(bundle: Bundle, options: BuildOptions, target: Target, shapes: Shapes, out: Path) -> BuildRequest:
+def _request(
+    bundle: Bundle, options: BuildOptions, target: Target, shapes: Shapes, out: Path, timings: Path
+) -> BuildRequest:
     return BuildRequest(
         target=target.name,
         bundle=str(bundle.folder),
@@ -143,6 +147,7 @@ def _request(bundle: Bundle, options: BuildOptions, target: Target, shapes: Shap
         compute_capabilities=options.compute_capabilities,
         workspace_bytes=options.workspace_bytes,
         plugin=None if options.plugin is None else str(options.plugin.resolve()),
+        timing_cache=str(timings) if target.engine == TENSORRT else None,
     )
 
 
@@ -185,7 +190,8 @@ def _manifest(
         compute_capabilities=options.compute_capabilities,
         target=target.name,
         precision=bundle.manifest.precision,
-        plugin_version=None if options.plugin is None else PLUGIN_VERSION,
+        plugin_version=None if options.plugin is None else interface.VERSION,
+        plugin_embedded=options.plugin is not None and target.engine == TENSORRT_RTX and is_cpp_plugin(options.plugin),
         cache_capacity=shapes.cache_capacity,
         cache_in_place=target.cache_in_place,
         profiles=ranges,

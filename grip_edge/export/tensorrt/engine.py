@@ -16,6 +16,8 @@ from grip_edge.export.tensorrt.build_log import BuildError, first_error, make_lo
 from grip_edge.export.tensorrt.package import Package
 from grip_edge.export.tensorrt.request import Axes, BuildRequest, GraphRequest
 from grip_edge.export.tensorrt.source import read_graph, selects_in_one_node
+from grip_edge.export.tensorrt.timing_cache import keep_timing_cache, use_timing_cache
+from grip_edge.plugin.loading import is_cpp_plugin
 
 _BUDGET = "budget"
 
@@ -44,17 +46,22 @@ def build_engine(
     config = builder.create_builder_config()
     config.progress_monitor = _make_monitor(trt, step)
     _set_device(trt, config, package, request)
-    if plugin is not None:
+    if plugin is not None and is_cpp_plugin(Path(plugin)):
         config.plugins_to_serialize = [plugin]
     ranges = tuple(
         found
         for index, axes in enumerate(graph.axes)
         for found in _add_profile(builder, config, network, graph.file, index, axes)
     )
+    timings = None if request.timing_cache is None else Path(request.timing_cache)
+    if timings is not None:
+        use_timing_cache(config, timings)
     engine = builder.build_serialized_network(network, config)
     require_clean(graph.file, log)
     if engine is None:
         raise _failure(step, graph.file, log)
+    if timings is not None:
+        keep_timing_cache(config, timings)
     (Path(request.out) / engine_name(graph.file)).write_bytes(memoryview(engine))
     return ranges, tuple(log.warnings)
 

@@ -1,4 +1,4 @@
-"""The plugin's library in a build: registering it, and the path that TensorRT-RTX 1.7 needs for that.
+"""The library path that TensorRT-RTX 1.7 needs to build with a plugin.
 
 Its parser looks for ``libtensorrt_rtx.so``, which the package does not hold (only ``libtensorrt_rtx.so.1``), and aborts
 without it. A link of that name in a temporary folder, on the library path of a new process, is enough; the package
@@ -15,24 +15,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from grip_edge.errors import UserError
-from grip_edge.export.targets.budget_select import BUDGET_SELECT, DOMAIN, PLUGIN_VERSION
 from grip_edge.export.targets.table import TENSORRT_RTX, Target
-from grip_edge.export.tensorrt.build_log import BuildError
-from grip_edge.export.tensorrt.package import Package
 
 _LIBRARY = "libtensorrt_rtx.so"
 _LIBRARIES_PACKAGE = "tensorrt_rtx_libs"
-
-
-def register_plugin(package: Package, library: Path) -> None:
-    """Loads the library and checks that it holds the plugin of this version."""
-    registry = package.trt.get_plugin_registry()
-    if registry.load_library(str(library)) is None:
-        raise BuildError(f"'{library}' does not load as a plugin library; build it on this machine with CMake.")
-    found = {(c.plugin_namespace, c.name, c.plugin_version) for c in registry.all_creators if c.name == BUDGET_SELECT}
-    if (DOMAIN, BUDGET_SELECT, PLUGIN_VERSION) not in found:
-        versions = ", ".join(sorted(version for _, _, version in found)) or "none"
-        raise BuildError(f"'{library}' holds {BUDGET_SELECT} of version {versions}, expected {PLUGIN_VERSION}.")
 
 
 @contextmanager

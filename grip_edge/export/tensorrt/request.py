@@ -29,7 +29,8 @@ class GraphRequest:
 @dataclass(frozen=True)
 class BuildRequest:
     """``compute_capabilities`` empty: the GPU of this machine. ``workspace_bytes`` None: TensorRT's own limit.
-    ``plugin``: the library that takes over selection.
+    ``plugin``: the library that takes over selection. ``timing_cache``: the file that carries TensorRT's measurements
+    from build to build.
     """
 
     target: str
@@ -39,7 +40,8 @@ class BuildRequest:
     cache_capacity: int
     compute_capabilities: tuple[int, ...]
     workspace_bytes: int | None
-    plugin: str | None
+    plugin: str | None = None
+    timing_cache: str | None = None
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self))

@@ -11,7 +11,7 @@ from pathlib import Path
 import onnx
 
 from grip_edge.engines import GREEDY_TOKEN
-from grip_edge.export.targets.budget_select import BUDGET_SELECT, DOMAIN
+from grip_edge.plugin import interface
 
 _CAPACITY_AXIS = "C"
 _LOGITS = "logits"
@@ -34,7 +34,7 @@ def read_graph(path: Path, cache_capacity: int, with_plugin: bool) -> bytes:
 def selects_in_one_node(path: Path) -> bool:
     """Whether a plugin can take over the graph's selection."""
     graph = onnx.load(path, load_external_data=False).graph
-    return any((node.domain, node.op_type) == (DOMAIN, BUDGET_SELECT) for node in graph.node)
+    return any((node.domain, node.op_type) == (interface.NAMESPACE, interface.NAME) for node in graph.node)
 
 
 def add_greedy_token(model: onnx.ModelProto) -> None:
@@ -45,6 +45,10 @@ def add_greedy_token(model: onnx.ModelProto) -> None:
 
 def _leave_to_plugin(model: onnx.ModelProto) -> None:
     """Without the function's body the parser has to ask for the plugin."""
-    kept = [function for function in model.functions if (function.domain, function.name) != (DOMAIN, BUDGET_SELECT)]
+    kept = [
+        function
+        for function in model.functions
+        if (function.domain, function.name) != (interface.NAMESPACE, interface.NAME)
+    ]
     del model.functions[:]
     model.functions.extend(kept)

@@ -14,8 +14,8 @@ from grip_edge.errors import GripEdgeError
 from grip_edge.export.targets.table import find_target
 from grip_edge.export.tensorrt.engine import build_engine
 from grip_edge.export.tensorrt.package import load_package
-from grip_edge.export.tensorrt.plugin_library import register_plugin
 from grip_edge.export.tensorrt.request import BuildRequest, Told
+from grip_edge.plugin.loading import load_plugin
 
 
 class _Stop:
@@ -32,8 +32,8 @@ class _Stop:
 
 def run(request: BuildRequest, stop: _Stop) -> None:
     package = load_package(find_target(request.target))
-    if request.plugin is not None:
-        register_plugin(package, Path(request.plugin))
+    registry = package.trt.get_plugin_registry()
+    plugin = None if request.plugin is None else load_plugin(package.trt, registry, Path(request.plugin))
     for graph in request.graphs:
 
         def step(phase: str, share: float, file: str = graph.file) -> bool:
@@ -44,6 +44,7 @@ def run(request: BuildRequest, stop: _Stop) -> None:
         _tell(Told(graph.file, "Parsing"))
         ranges, warnings = build_engine(package, request, graph, step)
         _tell(Told(graph.file, "Built", 1.0, warnings, ranges, package.version))
+    del plugin  # registered up to here
 
 
 def _tell(told: Told) -> None:

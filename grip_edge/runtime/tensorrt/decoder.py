@@ -31,8 +31,8 @@ class DeviceDecoder:
         self._driver = driver
         self.cache = DeviceCache(driver, decoder, spec, capacity, cache_in_place)
         self._prefill = decoder.context(PREFILL, driver.stream)
-        self._decode = decoder.context(DECODE, driver.stream)
-        self._embed = embed.context(0, driver.stream)
+        self._decode = decoder.context(DECODE, driver.stream, captured=cache_in_place)
+        self._embed = embed.context(0, driver.stream, captured=cache_in_place)
         self._positions = DeviceArray(driver, (1, capacity), np.int64)
         self._start = DeviceArray(driver, (1,), np.int64)
         self._token = DeviceArray(driver, (1, 1), np.int64)
@@ -64,7 +64,7 @@ class DeviceDecoder:
         self._start.fill(np.array([self.cache.filled]))
         if self._graph is not None:
             self._driver.launch(self._graph)
-        elif self._may_capture and self._steps > 0:  # the first step runs as it is: it may allocate
+        elif self._may_capture and self._steps > 0 and self._contexts_may_be_captured:  # the first may allocate
             self._capture()
         else:
             self._bind_step()
@@ -79,6 +79,10 @@ class DeviceDecoder:
     def logits(self) -> NDArray[Any]:
         """[V] on the host."""
         return np.asarray(self._logits.read()[0])
+
+    @property
+    def _contexts_may_be_captured(self) -> bool:
+        return self._embed.may_be_captured and self._decode.may_be_captured
 
     @property
     def captured(self) -> bool:
@@ -107,12 +111,15 @@ class DeviceDecoder:
     def _capture(self) -> None:
         """Addresses and shapes are the same in every step, so one recording serves all."""
         self._bind_step()
-        self._driver.begin_capture()
-        self._launch_step()
         try:
-            self._graph = self._driver.end_capture()
+            self._driver.begin_capture()
+            try:
+                self._launch_step()
+            finally:
+                graph = self._driver.end_capture()
         except CudaError:  # an engine that cannot be captured still runs
             self._may_capture = False
             self._launch_step()
         else:
-            self._driver.launch(self._graph)
+            self._graph = graph
+            self._driver.launch(graph)

@@ -1,6 +1,8 @@
 """The part of CUDA's runtime that is used here: memory, copies, one stream, graphs of launches.
 
 Behind a small interface, so that everything above it can be tested without a device. Addresses and handles are ints.
+Memory that is given back is kept for the next array of its size: CUDA's own release waits for the device. That is safe
+because all work is queued on one stream, in order.
 """
 
 from __future__ import annotations
@@ -44,12 +46,17 @@ class CudaDriver:
         except ModuleNotFoundError:
             raise MissingExtraError("cuda-bindings", "tensorrt") from None
         self.stream = int(self._call("cudaStreamCreate"))
+        self._sizes: dict[int, int] = {}
+        self._free: dict[int, list[int]] = {}
 
     def allocate(self, size_bytes: int) -> int:
-        return int(self._call("cudaMalloc", max(1, size_bytes)))
+        known = self._free.get(size_bytes)
+        address = known.pop() if known else int(self._call("cudaMalloc", max(1, size_bytes)))
+        self._sizes[address] = size_bytes
+        return address
 
     def free(self, address: int) -> None:
-        self._call("cudaFree", address)
+        self._free.setdefault(self._sizes.pop(address), []).append(address)
 
     def zero(self, address: int, size_bytes: int) -> None:
         self._call("cudaMemsetAsync", address, 0, size_bytes, self.stream)
@@ -75,7 +82,10 @@ class CudaDriver:
 
     def end_capture(self) -> int:
         graph = self._call("cudaStreamEndCapture", self.stream)
-        return int(self._call("cudaGraphInstantiate", graph, 0))
+        try:
+            return int(self._call("cudaGraphInstantiate", graph, 0))
+        finally:
+            self._call("cudaGraphDestroy", graph)
 
     def launch(self, graph: int) -> None:
         self._call("cudaGraphLaunch", graph, self.stream)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from grip_edge.bundle import Bundle
 from grip_edge.engines import Engines
 from grip_edge.errors import UserError
+from grip_edge.plugin.loading import load_plugin
 from grip_edge.runtime.positions import prompt_positions
 from grip_edge.runtime.prompt import Prompt
 from grip_edge.runtime.sampling import Sampler
@@ -58,11 +59,19 @@ class TensorRTGraphs:
     backend = "tensorrt"
 
     def __init__(
-        self, bundle: Bundle, engines: Engines, trt: Any, runtime: Any, driver: Driver, time_stages: bool = True
+        self,
+        bundle: Bundle,
+        engines: Engines,
+        trt: Any,
+        runtime: Any,
+        driver: Driver,
+        time_stages: bool = True,
+        plugin: Any = None,
     ) -> None:
         if bundle.manifest.image.tiling is not None:
             raise UserError("Models that cut images into tiles run with --backend onnxruntime; engines take one view.")
         self._manifest, self._driver, self._time_stages = bundle.manifest, driver, time_stages
+        self._plugin = plugin  # what a registration needs to stay
         capacity = engines.manifest.cache_capacity
         load = {name: Engine(trt, engines.path(f"{name}.onnx"), runtime) for name in ("vision", "embed", "select")}
         decoder = Engine(trt, engines.path("decoder.onnx"), runtime)
@@ -101,9 +110,12 @@ class TensorRTGraphs:
     ) -> DeviceSelection:
         width, tokens = self._manifest.model.text.width, self._manifest.model.vision.visual_tokens
         engine = self._engines["select"]
+        # Memory for any budget, so that the next request finds what this one gives back.
+        kept_embeds = DeviceArray(self._driver, (1, tokens, width), engine.dtype("kept_embeds"))
+        kept_indices = DeviceArray(self._driver, (1, tokens), np.int64)
         outputs = {
-            "kept_embeds": DeviceArray(self._driver, (1, budget_tokens, width), engine.dtype("kept_embeds")),
-            "kept_indices": DeviceArray(self._driver, (1, budget_tokens), np.int64),
+            "kept_embeds": kept_embeds.resized((1, budget_tokens, width)),
+            "kept_indices": kept_indices.resized((1, budget_tokens)),
             "scores": DeviceArray(self._driver, (1, tokens), engine.dtype("scores")),
         }
         inputs = {"features": image.tokens, "question_embeds": question_embeds}
@@ -158,13 +170,17 @@ class TensorRTGraphs:
 
 
 def open_engines(bundle: Bundle, engines: Engines, trt: Any, plugin: Path | None = None) -> TensorRTGraphs:
-    """On the GPU of this machine. ``plugin``: the library that the engines were built with."""
+    """On the GPU of this machine. ``plugin``: the library that selects tokens, where the engines do not hold it."""
     from grip_edge.runtime.tensorrt.driver import CudaDriver
 
+    driver = CudaDriver()
     runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
+    kept = None
     if engines.manifest.plugin_version is not None:
-        if plugin is None:
+        if plugin is not None:
+            kept = load_plugin(trt, runtime.get_plugin_registry(), plugin)
+        elif engines.manifest.plugin_embedded:
+            runtime.engine_host_code_allowed = True  # the engines were built by the one who runs them
+        else:
             raise UserError("These engines select with the plugin: name its library with  GRIP_EDGE_PLUGIN=PATH .")
-        if runtime.get_plugin_registry().load_library(str(plugin)) is None:
-            raise UserError(f"'{plugin}' does not load as a plugin library; build it on this machine with CMake.")
-    return TensorRTGraphs(bundle, engines, trt, runtime, CudaDriver())
+    return TensorRTGraphs(bundle, engines, trt, runtime, driver, plugin=kept)
