@@ -1,28 +1,25 @@
-"""The CUDA device of this machine, if there is one. Needs the package ``cuda-bindings`` of the device extras."""
+"""The CUDA device of this machine, if there is one: asked of its driver, so that no package is needed."""
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
+import ctypes
+
+_DRIVER = "libcuda.so.1"
+# CUdevice_attribute: major and minor number of the compute capability.
+_MAJOR, _MINOR = 75, 76
 
 
 def compute_capability(ordinal: int = 0) -> int | None:
-    """As in 86 for 8.6; None without a device, a driver or the package."""
+    """As in 86 for 8.6; None without a device or a driver."""
     try:
-        driver: Any = importlib.import_module("cuda.bindings.driver")
-        _call(driver.cuInit(0))
-        device = _call(driver.cuDeviceGet(ordinal))
-        names = driver.CUdevice_attribute
-        major = _call(driver.cuDeviceGetAttribute(names.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, device))
-        minor = _call(driver.cuDeviceGetAttribute(names.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, device))
-    except (ImportError, RuntimeError):  # no package; no driver, or an error of it
+        driver = ctypes.CDLL(_DRIVER)
+    except OSError:
         return None
-    return 10 * int(major) + int(minor)
-
-
-def _call(result: tuple[Any, ...]) -> Any:
-    """cuda-bindings give (status, value)."""
-    status, *values = result
-    if int(status) != 0:
-        raise RuntimeError(f"CUDA driver: {status}")
-    return values[0] if values else None
+    device, major, minor = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
+    failed = (
+        driver.cuInit(0)
+        or driver.cuDeviceGet(ctypes.byref(device), ordinal)
+        or driver.cuDeviceGetAttribute(ctypes.byref(major), _MAJOR, device)
+        or driver.cuDeviceGetAttribute(ctypes.byref(minor), _MINOR, device)
+    )
+    return None if failed else 10 * major.value + minor.value

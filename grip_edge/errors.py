@@ -42,8 +42,10 @@ class PromptError(UserError):
 class MissingExtraError(UserError):
     """An optional package is not installed."""
 
-    def __init__(self, package: str, extra: str) -> None:
-        super().__init__(f"This needs the package '{package}': run  pip install 'grip-edge[{extra}]'")
+    def __init__(self, package: str, extra: str, beside: str = "") -> None:
+        """``beside``: what has to be named in the command since no extra brings it."""
+        command = f"pip install 'grip-edge[{extra}]' {beside}".rstrip()
+        super().__init__(f"This needs the package '{package}': run  {command}")
 
 
 class BundleError(GripEdgeError):

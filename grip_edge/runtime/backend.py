@@ -37,6 +37,7 @@ BACKENDS = (*PROVIDERS, TENSORRT)
 
 # The packages that run engines, by the start of the bundle's target.
 _PACKAGES = {"rtx": "tensorrt_rtx", "tensorrt": "tensorrt"}
+_EXTRAS = {"tensorrt_rtx": "rtx", "tensorrt": "tensorrt"}
 _PLUGIN_VARIABLE = "GRIP_EDGE_PLUGIN"
 
 
@@ -65,7 +66,7 @@ def choose_backend(bundle: Bundle) -> tuple[str, str]:
     """The best that can run here, and why."""
     capability = compute_capability()
     if capability is None:
-        return BACKEND, "there is no CUDA device that cuda-bindings could reach"
+        return BACKEND, "there is no CUDA device"
     if (bundle.folder / ENGINES_FOLDER).is_dir():
         try:
             trt = _import_package(bundle)
@@ -98,7 +99,7 @@ def _open_engines(bundle: Bundle) -> Any:
     trt = _import_package(bundle)
     capability = compute_capability()
     if capability is None:
-        raise UserError("--backend tensorrt needs a CUDA device and cuda-bindings; none was found.")
+        raise UserError("--backend tensorrt needs a CUDA device and its driver; none was found.")
     engines = find_engines(bundle, trt.__name__, str(trt.__version__), capability)
     plugin = os.environ.get(_PLUGIN_VARIABLE)
     return open_engines(bundle, engines, trt, None if plugin is None else Path(plugin))
@@ -112,4 +113,5 @@ def _import_package(bundle: Bundle) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise UserError(f"The bundle's engines need the package '{name}' ({error}); install it.") from None
+        command = f"pip install 'grip-edge[{_EXTRAS[name]}]'"
+        raise UserError(f"The bundle's engines need the package '{name}' ({error}); run  {command}") from None

@@ -18,12 +18,7 @@ from grip_edge.export.checkpoint import Checkpoint
 from grip_edge.export.fill import write_weights
 from grip_edge.export.journal import Journal
 from grip_edge.export.layout import lay_out, save_graph
-from grip_edge.export.passes.editing import product_matrices
-from grip_edge.export.precision import PrecisionOptions
 from grip_edge.export.selector import Selector
-from grip_edge.export.targets.formats import target_formats
-from grip_edge.export.targets.lowering import lower
-from grip_edge.export.targets.static_int8 import StaticInt8
 from grip_edge.export.targets.table import TARGETS
 from grip_edge.export.tensorrt.build_log import BuildError, require_clean
 from grip_edge.export.tensorrt.devices import resolve_device
@@ -83,16 +78,6 @@ def test_build_makes_engines_of_all_graphs(
     )
     assert prefill.likeliest[1] > decode.likeliest[1] == 1
     assert not list(engines.folder.parent.glob(".*"))
-
-
-def test_static_int8_builds(toy_bundle: Path, traced: dict[str, ir.Model], tmp_path: Path) -> None:
-    models = {name: lowered(traced[name], name, RTX, "fp16") for name in GRAPHS}
-    decoder = traced["decoder.onnx"].clone()
-    StaticInt8(dict.fromkeys(product_matrices(decoder), 6.0))(decoder)
-    lower(decoder, "decoder.onnx", RTX, target_formats(PrecisionOptions("fp16"), RTX))
-    bundle = rtx_bundle(toy_bundle, {**models, "decoder.onnx": decoder}, tmp_path / "bundle", "int8")
-    done = grip_edge("build", str(bundle.folder), "--device", "sm89")
-    assert done.returncode == 0, done.stderr
 
 
 PLUGIN_PROGRAM = """

@@ -77,7 +77,7 @@ def build_engines(bundle: Bundle, options: BuildOptions, report: Report = lambda
     except OSError as error:
         raise UserError(f"Cannot write to '{root}' ({error.strerror}); make the bundle's folder writable.") from None
     try:
-        request = _request(bundle, options, target, shapes, partial, folder.with_suffix(".timings"))
+        request = _request(bundle, options, target, shapes, partial, folder.with_name(f"{folder.name}.timings"))
         told = _run_worker(request, target, report)
         manifest = _manifest(bundle, options, target, shapes, partial, told)
         require_sound(manifest.profiles, shapes.budgets.visual_tokens, _top_k_limit(options, target))

@@ -35,41 +35,60 @@ def build_engine(
     """Writes the engine to ``request.out``; the ranges that it holds for, and TensorRT's warnings."""
     trt, log = package.trt, make_log(package.trt)
     builder = trt.Builder(log)
-    flags = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
-    network = builder.create_network(flags)
-    path = Path(request.bundle) / graph.file
-    parser = trt.OnnxParser(network, log)
-    plugin = request.plugin if selects_in_one_node(path) else None
-    if not parser.parse(read_graph(path, request.cache_capacity, plugin is not None), str(path)):
-        reasons = "; ".join(" ".join(parser.get_error(i).desc().split()) for i in range(parser.num_errors))
-        raise BuildError(f"{graph.file} does not parse: {reasons or first_error(log)}")
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    _parse(trt, network, log, request, graph)
     config = builder.create_builder_config()
     config.progress_monitor = _make_monitor(trt, step)
     _set_device(trt, config, package, request)
-    if plugin is not None and is_cpp_plugin(Path(plugin)):
-        config.plugins_to_serialize = [plugin]
     ranges = tuple(
         found
         for index, axes in enumerate(graph.axes)
         for found in _add_profile(builder, config, network, graph.file, index, axes)
     )
+    _write_engine(builder, network, config, log, request, graph, step)
+    return ranges, tuple(log.warnings)
+
+
+def _parse(trt: Any, network: Any, log: Any, request: BuildRequest, graph: GraphRequest) -> None:
+    path = Path(request.bundle) / graph.file
+    parser = trt.OnnxParser(network, log)
+    if not parser.parse(read_graph(path, request.cache_capacity, _takes_plugin(request, path)), str(path)):
+        reasons = "; ".join(" ".join(parser.get_error(i).desc().split()) for i in range(parser.num_errors))
+        raise BuildError(f"{graph.file} does not parse: {reasons or first_error(log)}")
+    require_clean(graph.file, log)
+
+
+def _takes_plugin(request: BuildRequest, path: Path) -> bool:
+    return request.plugin is not None and selects_in_one_node(path)
+
+
+def _write_engine(
+    builder: Any, network: Any, config: Any, log: Any, request: BuildRequest, graph: GraphRequest, step: Step
+) -> None:
+    plugin = request.plugin
+    if plugin is not None and _takes_plugin(request, Path(request.bundle) / graph.file) and is_cpp_plugin(Path(plugin)):
+        config.plugins_to_serialize = [plugin]
     timings = None if request.timing_cache is None else Path(request.timing_cache)
     if timings is not None:
         use_timing_cache(config, timings)
     engine = builder.build_serialized_network(network, config)
     require_clean(graph.file, log)
     if engine is None:
-        raise _failure(step, graph.file, log)
+        raise _failure(step, graph.file, log, request)
     if timings is not None:
         keep_timing_cache(config, timings)
     (Path(request.out) / engine_name(graph.file)).write_bytes(memoryview(engine))
-    return ranges, tuple(log.warnings)
 
 
-def _failure(step: Step, file: str, log: Any) -> BuildError:
+def _failure(step: Step, file: str, log: Any, request: BuildRequest) -> BuildError:
     if not step("", 1.0):
         return CancelledError(f"{file}: the build was stopped")
-    return BuildError(f"{file}: TensorRT builds no engine: {first_error(log)}")
+    reason = first_error(log)
+    if request.workspace_bytes is not None and "workspace" in reason:
+        return BuildError(
+            f"{file}: TensorRT finds no kernels that do with so little scratch memory; raise --workspace."
+        )
+    return BuildError(f"{file}: TensorRT builds no engine: {reason}")
 
 
 def _set_device(trt: Any, config: Any, package: Package, request: BuildRequest) -> None:

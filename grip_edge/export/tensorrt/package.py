@@ -33,16 +33,21 @@ def load_package(target: Target) -> Package:
         trt: Any = importlib.import_module(name)
     except ImportError as error:
         if isinstance(error, ModuleNotFoundError) and error.name == name:
-            raise MissingExtraError(name, _EXTRAS[target.engine]) from None
+            beside = "" if target.engine == TENSORRT_RTX else f"'tensorrt=={_wanted(target)}.*'  (JetPack brings it)"
+            raise MissingExtraError(name, _EXTRAS[target.engine], beside) from None
         raise UserError(f"The package '{name}' is installed but does not load ({error}); install it again.") from None
     package = Package(name, str(trt.__version__), target.engine, trt)
     _require_version(package, target)
     return package
 
 
+def _wanted(target: Target) -> str:
+    return target.name.removeprefix("tensorrt-")
+
+
 def _require_version(package: Package, target: Target) -> None:
     """``tensorrt-10.3`` wants 10.3.x, ``tensorrt-11`` wants 11.x."""
-    wanted = target.name.removeprefix("tensorrt-")
+    wanted = _wanted(target)
     if target.engine == TENSORRT and not f"{package.version}.".startswith(f"{wanted}."):
         raise UserError(
             f"The bundle is for TensorRT {wanted}, this machine has {package.version}; export it with the target of "
