@@ -66,6 +66,16 @@ def test_importing_the_runtime_loads_neither_torch_nor_transformers() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_engines_are_built_with_onnx_alone() -> None:
+    """A device has neither torch nor what exports."""
+    program = (
+        "import sys, grip_edge.cli.build, grip_edge.export.tensorrt.build, grip_edge.export.tensorrt.worker; "
+        "print(sorted({'torch', 'transformers', 'onnx_ir', 'onnxscript', 'safetensors'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_the_links_at_the_root_lead_to_the_stages() -> None:
     for name in ("calibration", "export", "runtime"):
         link = ROOT.parent / name

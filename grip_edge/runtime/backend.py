@@ -3,7 +3,7 @@
     onnxruntime-cpu        always there
     onnxruntime-cuda       onnxruntime-gpu and an NVIDIA driver
     onnxruntime-tensorrt   the same, and TensorRT 10 beside it; engines are built when the bundle is loaded
-    onnxruntime-rtx        the same with TensorRT-RTX's execution provider
+    onnxruntime-rtx        an ONNX Runtime that was built with TensorRT-RTX's execution provider
     tensorrt               engines that  grip-edge build  made, with the package that they are for
 
 Nothing is built or replaced silently: an engine that does not fit is a reason to say, or an error.
@@ -87,10 +87,16 @@ def _open_onnx_runtime(bundle: Bundle, name: str, threads: int | None) -> OnnxRu
     available = ort.get_available_providers()
     if provider not in available:
         raise UserError(
-            f"--backend {name} needs {provider}, this ONNX Runtime has {', '.join(available)}; run  pip install "
-            "onnxruntime-gpu  in its place, or choose another backend."
+            f"--backend {name} needs {provider}, this ONNX Runtime has {', '.join(available)}; {_remedy(name)}, or "
+            "choose another backend."
         )
     return OnnxRuntimeGraphs(bundle, threads, name, provider, "cpu" if provider == PROVIDER else "cuda")
+
+
+def _remedy(name: str) -> str:
+    if name == "onnxruntime-rtx":
+        return "it takes an ONNX Runtime that was built with it, which no package for Linux is"
+    return "run  pip uninstall onnxruntime  and  pip install onnxruntime-gpu"
 
 
 def _open_engines(bundle: Bundle) -> Any:
@@ -102,7 +108,7 @@ def _open_engines(bundle: Bundle) -> Any:
         raise UserError("--backend tensorrt needs a CUDA device and its driver; none was found.")
     engines = find_engines(bundle, trt.__name__, str(trt.__version__), capability)
     plugin = os.environ.get(_PLUGIN_VARIABLE)
-    return open_engines(bundle, engines, trt, None if plugin is None else Path(plugin))
+    return open_engines(bundle, engines, trt, _EXTRAS[trt.__name__], None if plugin is None else Path(plugin))
 
 
 def _import_package(bundle: Bundle) -> Any:

@@ -17,6 +17,7 @@ from grip_edge.errors import BundleError, PromptError, UserError
 from grip_edge.runtime import Pipeline
 from grip_edge.runtime import backend as backend_choice
 from grip_edge.runtime.tensorrt.decoder import DeviceDecoder
+from grip_edge.runtime.tensorrt.driver import CudaError
 from grip_edge.runtime.tensorrt.graphs import TensorRTGraphs
 from tests.runtime.recorded_tensorrt import HostDriver, Runtime, engines_folder, write_engines
 
@@ -85,6 +86,30 @@ def _greedy() -> Any:
     from grip_edge.runtime.sampling import Sampler, Sampling
 
     return Sampler(Sampling())
+
+
+def test_a_step_that_cannot_be_recorded_runs_all_the_same(bundle: Bundle, engines: Engines) -> None:
+    """TensorRT refuses the launch while the stream is recorded; the recording ends and the step runs as it is."""
+
+    class Refusing(HostDriver):
+        def end_capture(self) -> int:
+            super().end_capture()
+            raise CudaError("cudaStreamEndCapture failed")
+
+    plain, found = Pipeline(bundle, threads=1), on_stand_in(bundle, engines, driver := Refusing())
+    expected = plain.generate(IMAGE, QUESTION, 4, 8, ignore_stop=True)
+    assert found.generate(IMAGE, QUESTION, 4, 8, ignore_stop=True).tokens == expected.tokens
+    assert (driver.launches, found.graphs._decoder.captured) == (0, False)
+
+
+def test_requests_of_other_budgets_take_the_same_memory(bundle: Bundle, engines: Engines) -> None:
+    driver = HostDriver()
+    pipeline = on_stand_in(bundle, engines, driver)
+    sizes: list[list[int]] = []
+    for budget in (2, 8, 1.0):
+        pipeline.generate(IMAGE, QUESTION, budget, 4)
+        sizes.append(sorted(len(buffer) for buffer in driver.memory.values()))
+    assert sizes[0] == sizes[1] == sizes[2]
 
 
 def test_memory_is_given_back(bundle: Bundle, engines: Engines) -> None:

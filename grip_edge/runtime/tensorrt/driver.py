@@ -20,6 +20,14 @@ class CudaError(GripEdgeError):
     """A call of CUDA failed."""
 
 
+# cuda-bindings are made for one CUDA release, and JetPack 6 is of CUDA 12.
+_OLD_DRIVER = "cudaErrorInsufficientDriver"
+_OLD_DRIVER_HINT = (
+    "there is no driver, or it is older than the CUDA of cuda-bindings; for a driver of CUDA 12 run  "
+    "pip install 'cuda-bindings<13' ."
+)
+
+
 class Driver(Protocol):
     """``stream`` is the one stream on which everything is queued, in order."""
 
@@ -40,11 +48,11 @@ class Driver(Protocol):
 class CudaDriver:
     """``Driver`` on the current device."""
 
-    def __init__(self) -> None:
+    def __init__(self, extra: str) -> None:
         try:
             self._cuda: Any = importlib.import_module("cuda.bindings.runtime")
         except ModuleNotFoundError:
-            raise MissingExtraError("cuda-bindings", "tensorrt") from None
+            raise MissingExtraError("cuda-bindings", extra) from None
         self.stream = int(self._call("cudaStreamCreate"))
         self._sizes: dict[int, int] = {}
         self._free: dict[int, list[int]] = {}
@@ -96,5 +104,7 @@ class CudaDriver:
     def _call(self, name: str, *arguments: Any) -> Any:
         status, *values = getattr(self._cuda, name)(*arguments)
         if int(status) != 0:
-            raise CudaError(f"{name} failed: {getattr(status, 'name', status)}; check the device with  nvidia-smi .")
+            reason = getattr(status, "name", status)
+            hint = _OLD_DRIVER_HINT if reason == _OLD_DRIVER else "check the device with  nvidia-smi ."
+            raise CudaError(f"{name} failed: {reason}; {hint}")
         return values[0] if values else None

@@ -169,11 +169,13 @@ class TensorRTGraphs:
             self._driver.synchronise()
 
 
-def open_engines(bundle: Bundle, engines: Engines, trt: Any, plugin: Path | None = None) -> TensorRTGraphs:
-    """On the GPU of this machine. ``plugin``: the library that selects tokens, where the engines do not hold it."""
+def open_engines(bundle: Bundle, engines: Engines, trt: Any, extra: str, plugin: Path | None = None) -> TensorRTGraphs:
+    """On the GPU of this machine. ``plugin``: the library that selects tokens, where the engines do not hold it;
+    ``extra``: of grip-edge, that brings what is needed beside ``trt``.
+    """
     from grip_edge.runtime.tensorrt.driver import CudaDriver
 
-    driver = CudaDriver()
+    driver = CudaDriver(extra)
     runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
     kept = None
     if engines.manifest.plugin_version is not None:
