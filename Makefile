@@ -1,5 +1,5 @@
 # make demo   environment, export of the embedded model, answers at several budgets, picture, latency table
-# make test   ruff, mypy, pytest
+# make test   ruff, mypy, pytest; engines of TensorRT-RTX are built too where it can be installed (test-rtx: only these)
 # make docs   the documentation site, in build/docs
 PYTHON ?= python3
 VENV   ?= .venv
@@ -7,20 +7,36 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 IMAGE  := examples/scene.png
 
-.PHONY: demo test lint docs wheel clean
+# In folders of their own, for the tests that build engines; 1.4 has the parser of TensorRT 10.16's time.
+RTX    := $(VENV)/tensorrt-rtx-1.7.1.116
+RTX14  := $(VENV)/tensorrt-rtx-1.4.0.76
+SITES  := if [ -d $(RTX) ]; then export GRIP_EDGE_RTX_SITE=$(abspath $(RTX)); fi; \
+          if [ -d $(RTX14) ]; then export GRIP_EDGE_RTX14_SITE=$(abspath $(RTX14)); fi
+
+.PHONY: demo test test-rtx rtx lint docs wheel clean
 
 demo: $(READY)
 	$(BIN)/grip-edge export --model llava-tiny --budget-range 0.1,0.5 --out grip-bundle --force
 	$(BIN)/python examples/demo.py grip-bundle $(IMAGE) kept-patches.png
 	$(BIN)/grip-edge bench --bundle grip-bundle --image $(IMAGE) --budgets 0.1,0.25,0.5,1.0 --repeats 20
 
-test: $(READY) lint
-	$(BIN)/python -m pytest
+test: $(READY) lint rtx
+	$(SITES); $(BIN)/python -m pytest
+
+test-rtx: rtx
+	$(SITES); $(BIN)/python -m pytest tests/export/test_engines.py tests/export/test_engines_by_form.py
 
 lint: $(READY)
 	$(BIN)/ruff check grip_edge tests benchmarks examples docs
 	$(BIN)/ruff format --check grip_edge tests benchmarks examples docs
 	$(BIN)/mypy
+
+# 100 MB to download each, for Linux on x86-64 and ARM servers. Elsewhere, and without network, the tests are skipped.
+rtx: $(READY)
+	@for folder in $(RTX) $(RTX14); do [ -d $$folder ] || { \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --target $$folder.partial \
+	    tensorrt-rtx==$${folder##*-} > $$folder.log 2>&1 && mv $$folder.partial $$folder; \
+	} || echo "tensorrt-rtx $${folder##*-} cannot be installed here ($$folder.log); its tests are skipped."; done
 
 docs: $(READY)
 	$(BIN)/python docs/cli_reference.py --check

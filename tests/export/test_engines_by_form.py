@@ -6,7 +6,8 @@ the plugin; in the form of TensorRT 10.16 by version 1.4, whose parser is of tha
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,8 +55,9 @@ class Traced:
 
 
 @pytest.fixture(scope="module")
-def traced(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Traced]:
+def traced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Traced]]:
     known: dict[str, Traced] = {}
+    shape = tmp_path_factory.mktemp("shape")
 
     def get(model: str) -> Traced:
         if model not in known:
@@ -63,14 +65,15 @@ def traced(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Traced]:
                 folder = find_model(model)
                 scorer = folder / SCORER_FOLDER
             else:
-                folder = save_seven_b_shape(tmp_path_factory.mktemp("shape") / "seven-b")
+                folder = save_seven_b_shape(shape / "seven-b")
                 scorer = folder / SCORER_FOLDER
                 save_random_scorer(scorer, ScorerConfig(1024, 4096, (24, 24)))
             checkpoint = open_checkpoint(folder)
             known[model] = Traced(checkpoint, traced_graphs(checkpoint, ScorerSelector(*load_scorer(scorer))))
         return known[model]
 
-    return get
+    yield get
+    shutil.rmtree(shape)
 
 
 def write(traced: Traced, file_name: str, folder: Path, target: Target, precision: str) -> GraphRequest:
@@ -99,6 +102,7 @@ def build(
         weights = data.stat().st_size if data.exists() else 0
         engine = (folder / engine_name(name)).stat().st_size
         assert engine < _LARGEST_RATIO * weights + _KERNEL_BYTES, f"{name}: {engine} bytes from {weights} of weights"
+    shutil.rmtree(folder)  # up to a gigabyte, which pytest would keep for three runs
     return [one["version"] for one in told]
 
 
