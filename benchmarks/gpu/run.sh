@@ -5,23 +5,32 @@
 #   benchmarks/gpu/run.sh [RESULTS]        PYTHON=...  the interpreter with grip-edge (default: .venv or python3)
 #
 # 1  the kernels of BudgetSelect: nvcc, the numpy oracle, compute-sanitizer, time against torch.topk + sort + gather
-# 2  ONNX Runtime on CUDA: llava-tiny at budgets 0.1 to 1.0, answers against the CPU, latency
-# 3  TensorRT or TensorRT-RTX: engines of llava-tiny, answers against the CPU, latency
-# 4  the shape of LLaVA-1.5-7B with few layers on ONNX Runtime's CUDA, budgets 0.1 to 1.0
+# 2  the runtime's use of CUDA: memory, copies, a recorded graph of launches
+# 3  ONNX Runtime on CUDA: llava-tiny at budgets 0.1 to 1.0, answers against the CPU, latency
+# 4  TensorRT or TensorRT-RTX: engines of llava-tiny, answers against the CPU, latency
+# 5  the shape of LLaVA-1.5-7B with few layers on ONNX Runtime's CUDA, budgets 0.1 to 1.0
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 OUT=$(mkdir -p "${1:-gpu-results}" && cd "${1:-gpu-results}" && pwd)
 PYTHON=${PYTHON:-$([ -x .venv/bin/python ] && echo .venv/bin/python || echo python3)}
+export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH}
 NATIVE=grip_edge/plugin/native
 rm -f "$OUT"/*.json "$OUT"/skipped.txt
 : > "$OUT/skipped.txt"
 export PYTHONUNBUFFERED=1
 
+ALL_SECONDS=${ALL_SECONDS:-1200}
 skip() { echo "skipped: $1" | tee -a "$OUT/skipped.txt"; }
 run() { # seconds, name, command...
-    local limit=$1 name=$2; shift 2
+    local limit=$1 name=$2 left=$((ALL_SECONDS - SECONDS)) code=0; shift 2
+    [ "$left" -ge 10 ] || { skip "$name: the time was up"; return; }
     echo "== $name"
-    timeout "$limit" "$@" > "$OUT/$name.log" 2>&1 || skip "$name ended with code $? (see $name.log)"
+    timeout -k 10 "$((left < limit ? left : limit))" "$@" > "$OUT/$name.log" 2>&1 || code=$?
+    case $code in
+        0) ;;
+        124 | 137) skip "$name took longer than it may" ;;
+        *) skip "$name ended with code $code: $(tail -1 "$OUT/$name.log" | cut -c1-200)" ;;
+    esac
 }
 has() { "$PYTHON" -c "import importlib.util as u, sys; sys.exit(u.find_spec('$1') is None)"; }
 
@@ -58,12 +67,23 @@ if [ -f "$LIBRARY" ]; then
     fi
 fi
 
-BUNDLE=$OUT/bundle
-[ -f "$BUNDLE/grip.json" ] || run 240 export "$PYTHON" -m grip_edge.cli.main export --model llava-tiny \
-    --budget-range 0.1,0.5 --target cuda --precision fp16 --out "$BUNDLE" --force
+if ! "$PYTHON" -c "import grip_edge.runtime" 2> "$OUT/import.log"; then
+    skip "grip-edge's own packages are missing ($(tail -1 "$OUT/import.log")): the rest was not tried"
+    "$PYTHON" benchmarks/gpu/report.py "$OUT" && cat "$OUT/gpu.md"
+    exit 1
+fi
+if has cuda && has cuda.bindings; then
+    run 60 driver "$PYTHON" benchmarks/gpu/check_driver.py "$OUT/driver.json"
+else
+    skip "the check of the runtime's driver needs cuda-bindings"
+fi
+
 if "$PYTHON" -c "import onnxruntime as o, sys; sys.exit('CUDAExecutionProvider' not in o.get_available_providers())"; then
+    BUNDLE=$OUT/bundle
+    [ -f "$BUNDLE/grip.json" ] || run 240 export "$PYTHON" -m grip_edge.cli.main export --model llava-tiny \
+        --budget-range 0.1,0.5 --target cuda --precision fp16 --out "$BUNDLE" --force
     run 180 ort-cuda "$PYTHON" benchmarks/gpu/end_to_end.py "$BUNDLE" onnxruntime-cuda "$OUT/ort-cuda.json"
-    run 240 seven-b "$PYTHON" benchmarks/gpu/seven_b_shape.py "$OUT/seven-b.json"
+    SEVEN_B=yes
 else
     skip "ONNX Runtime has no CUDA provider here (pip install onnxruntime-gpu)"
 fi
@@ -83,4 +103,5 @@ if [ -n "$TARGET" ]; then
 else
     skip "neither tensorrt nor tensorrt_rtx is installed"
 fi
+[ -z "${SEVEN_B:-}" ] || run 240 seven-b "$PYTHON" benchmarks/gpu/seven_b_shape.py "$OUT/seven-b.json"
 "$PYTHON" benchmarks/gpu/report.py "$OUT" && cat "$OUT/gpu.md"

@@ -139,7 +139,7 @@ def build(layers: int) -> dict[str, Any]:
     for precision in ("fp16", "int8-weight", "int4"):
         with tempfile.TemporaryDirectory() as folder:
             write_decoder(traced, Path(folder), "rtx", precision)
-            axes = ({"S": (1, 192, 624)}, {"S": (1, 1, 1)})
+            axes = ({"S": (1, 192, 624)}, {"S": (1, 1, 624)})
             request = BuildRequest("rtx", folder, folder, (), CAPACITY, (89,), None, None)
             start = time.perf_counter()
             build_engine(package, request, GraphRequest(GRAPH, axes), lambda phase, share: True)
