@@ -80,6 +80,29 @@ def test_build_makes_engines_of_all_graphs(
     assert not list(engines.folder.parent.glob(".*"))
 
 
+STOPPED_PROGRAM = """
+import sys
+from grip_edge.bundle import open_bundle
+from grip_edge.export.tensorrt.build import BuildOptions, build_engines
+def stop(graph, phase, share):
+    print(graph, phase)
+    raise KeyboardInterrupt
+try:
+    build_engines(open_bundle(sys.argv[1]), BuildOptions((86,)), stop)
+except KeyboardInterrupt:
+    print("stopped")
+"""
+
+
+def test_a_build_that_is_stopped_leaves_nothing(toy_bundle: Path, traced: dict[str, ir.Model], tmp_path: Path) -> None:
+    models = {name: lowered(traced[name], name, RTX, "fp16") for name in GRAPHS}
+    bundle = rtx_bundle(toy_bundle, models, tmp_path / "bundle", "fp16")
+    done = run_program(STOPPED_PROGRAM, str(bundle.folder))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == ["vision.onnx Parsing", "stopped"]
+    assert list((bundle.folder / "engines").iterdir()) == []
+
+
 PLUGIN_PROGRAM = """
 import os, sys
 from pathlib import Path

@@ -44,6 +44,9 @@ RTX_CAPABILITIES = (75, 80, 86, 89, 120, 121)
 _MEMORY_PER_WEIGHT = 3
 _LIBRARY_BYTES = 700_000_000
 
+# TensorRT looks for a stop between its steps, the longest of which were seen to take some seconds.
+_PATIENCE_S = 60
+
 Report = Callable[[str, str, float], None]
 """Gets the graph, TensorRT's phase and the share of it that is done."""
 
@@ -152,7 +155,7 @@ def _request(
 
 
 def _run_worker(request: BuildRequest, target: Target, report: Report) -> list[Told]:
-    """What was told of each finished graph. Ctrl-C reaches both processes; the worker is waited for."""
+    """What was told of each finished graph."""
     finished: list[Told] = []
     last = ""
     with tempfile.TemporaryDirectory() as scratch, library_environment(target, request.plugin is not None) as variables:
@@ -170,12 +173,21 @@ def _run_worker(request: BuildRequest, target: Target, report: Report) -> list[T
                     report(told.graph, told.phase, told.share)
                     if told.package_version:
                         finished.append(told)
-            except KeyboardInterrupt:
-                process.terminate()
+            except BaseException:
+                _end(process)
                 raise
         if process.returncode:
             raise BuildError(f"{last}: the building process ended with code {process.returncode}")
     return finished
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """Asks for the end and waits for it: until then the worker may write."""
+    process.terminate()
+    try:
+        process.communicate(timeout=_PATIENCE_S)
+    except (subprocess.TimeoutExpired, KeyboardInterrupt):
+        process.kill()
 
 
 def _manifest(

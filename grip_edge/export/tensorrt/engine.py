@@ -73,7 +73,7 @@ def _write_engine(
         use_timing_cache(config, timings)
     engine = builder.build_serialized_network(network, config)
     require_clean(graph.file, log)
-    if engine is None:
+    if engine is None or not step("", 1.0):
         raise _failure(step, graph.file, log, request)
     if timings is not None:
         keep_timing_cache(config, timings)

@@ -5,6 +5,7 @@ Tells its progress in lines of JSON (``request.Told``). Ctrl-C stops the build a
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from pathlib import Path
@@ -54,7 +55,15 @@ def _tell(told: Told) -> None:
 
 def main() -> int:
     try:
-        run(BuildRequest.from_json(Path(sys.argv[1]).read_text(encoding="utf-8")), _Stop())
+        return _answer(Path(sys.argv[1]))
+    except BrokenPipeError:  # whoever asked for the engines is gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _answer(path: Path) -> int:
+    try:
+        run(BuildRequest.from_json(path.read_text(encoding="utf-8")), _Stop())
     except GripEdgeError as error:
         _tell(Told("", error=str(error)))
         return error.exit_code
