@@ -49,21 +49,16 @@ def run(request: BuildRequest, stop: _Stop) -> None:
 
 
 def _tell(told: Told) -> None:
-    sys.stdout.write(told.to_json() + "\n")
-    sys.stdout.flush()
+    try:
+        sys.stdout.write(told.to_json() + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever asked for the engines is gone; TensorRT would go on
+        os._exit(1)
 
 
 def main() -> int:
     try:
-        return _answer(Path(sys.argv[1]))
-    except BrokenPipeError:  # whoever asked for the engines is gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-
-
-def _answer(path: Path) -> int:
-    try:
-        run(BuildRequest.from_json(path.read_text(encoding="utf-8")), _Stop())
+        run(BuildRequest.from_json(Path(sys.argv[1]).read_text(encoding="utf-8")), _Stop())
     except GripEdgeError as error:
         _tell(Told("", error=str(error)))
         return error.exit_code
