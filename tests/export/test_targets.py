@@ -13,11 +13,13 @@ import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
 
+from grip_edge.calibration.scorer_files import load_scorer
 from grip_edge.calibration.selection import keep_best_numpy
+from grip_edge.catalog import SCORER_FOLDER, find_model
 from grip_edge.errors import UserError
-from grip_edge.export.checkpoint import Checkpoint
+from grip_edge.export.checkpoint import Checkpoint, open_checkpoint
 from grip_edge.export.precision import PrecisionOptions
-from grip_edge.export.selector import Selector
+from grip_edge.export.selector import ScorerSelector, Selector
 from grip_edge.export.targets.budget_select import budget_select_function
 from grip_edge.export.targets.check import TargetError, check_graph
 from grip_edge.export.targets.formats import target_formats
@@ -231,3 +233,17 @@ def test_int4_for_tensorrt_has_no_zero_points_and_an_fp16_embedding() -> None:
     formats = target_formats(PrecisionOptions("int4"), TARGETS["rtx"])
     assert (formats.decoder, formats.int4_symmetric, formats.embedding) == ("int4", True, "fp16")
     assert target_formats(PrecisionOptions("int4"), CPU) == PrecisionOptions("int4").formats
+
+
+@pytest.mark.parametrize("name", ["rtx", "tensorrt-10.3"])
+def test_a_graph_made_for_onnx_runtime_comes_to_the_form_of_engines(name: str) -> None:
+    """As calibration does it. Reference: the embedded model's decoder lowered directly; its heads are fused on a CPU."""
+    checkpoint = open_checkpoint(find_model("llava-tiny"))
+    scorer = ScorerSelector(*load_scorer(find_model("llava-tiny") / SCORER_FOLDER))
+    model = traced_graphs(checkpoint, scorer)["decoder.onnx"]
+    fused = lowered(model, "decoder.onnx", CPU)
+    assert "GroupQueryAttention" in node_kinds(fused)
+    feeds = feeds_of("decoder.onnx", {"decoder.onnx": model})
+    found = run(lowered(fused, "decoder.onnx", TARGETS[name]), feeds)
+    for output, expected in run(lowered(model, "decoder.onnx", TARGETS[name]), feeds).items():
+        assert_close(output, found[output], expected, 1e-5)

@@ -23,6 +23,7 @@ from grip_edge.export.targets.decompose_rotary import DecomposeRotary
 from grip_edge.export.targets.formats import computes_in_half, plain_scheme, without_halves
 from grip_edge.export.targets.half_compute import HalfCompute
 from grip_edge.export.targets.older_opset import OlderOpset
+from grip_edge.export.targets.plain_attention import PlainAttention
 from grip_edge.export.targets.scatter_cache import ScatterCache
 from grip_edge.export.targets.static_int8 import StaticInt8
 from grip_edge.export.targets.table import ONNX_RUNTIME, Target
@@ -78,6 +79,8 @@ def _for_tensorrt(rewrite: ir.passes.InPlacePass, largest_inputs: Mapping[str, f
 
 def _target_passes(target: Target, half: bool) -> list[ir.passes.InPlacePass]:
     passes: list[ir.passes.InPlacePass] = []
+    if not target.cached_attention:
+        passes.append(PlainAttention())
     if half:
         passes.append(HalfCompute(_EXACT_OUTPUTS, _WIDE_BORDERS))
     if target.operators is not None:
