@@ -44,8 +44,8 @@ class MissingExtraError(UserError):
 
     def __init__(self, package: str, extra: str, beside: str = "") -> None:
         """``beside``: what has to be named in the command since no extra brings it."""
-        command = f"pip install 'grip-edge[{extra}]' {beside}".rstrip()
-        super().__init__(f"This needs the package '{package}': run  {command}")
+        more = f" {beside}" if beside else ""
+        super().__init__(f"This needs the package '{package}': run  pip install 'grip-edge[{extra}]'{more}")
 
 
 class BundleError(GripEdgeError):

@@ -237,7 +237,7 @@ def test_int4_for_tensorrt_has_no_zero_points_and_an_fp16_embedding() -> None:
 
 @pytest.mark.parametrize("name", ["rtx", "tensorrt-10.3"])
 def test_a_graph_made_for_onnx_runtime_comes_to_the_form_of_engines(name: str) -> None:
-    """As calibration does it. Reference: the embedded model's decoder lowered directly; its heads are fused on a CPU."""
+    """As calibration does it. Reference: the same decoder lowered directly; heads of this width are fused for a CPU."""
     checkpoint = open_checkpoint(find_model("llava-tiny"))
     scorer = ScorerSelector(*load_scorer(find_model("llava-tiny") / SCORER_FOLDER))
     model = traced_graphs(checkpoint, scorer)["decoder.onnx"]
