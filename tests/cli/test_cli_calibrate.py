@@ -196,3 +196,18 @@ def test_a_limit_that_cannot_be_met_leaves_nothing(run: Run, questions: Path, wo
 def test_a_quantised_bundle_is_no_source(run: Run, refused: Refused, questions: Path) -> None:
     assert run("calibrate", "grip-bundle", "--data", str(questions), *FEW, "--out", "int8-bundle").exit_code == 0
     assert "'int8-bundle' is quantised already" in refused("calibrate", "int8-bundle", "--out", "new")
+
+
+def test_int8_for_engines_starts_from_a_bundle_for_the_cpu(run: Run, questions: Path, workplace: Path) -> None:
+    asked = ("--data", str(questions), *FEW, "--target", "jetpack-6.2")
+    outcome = run("calibrate", "grip-bundle", *asked, "--out", "engine-bundle")
+    assert outcome.exit_code == 0, outcome.stderr
+    assert "grip-edge build engine-bundle" in outcome.stdout
+    manifest = open_bundle(workplace / "engine-bundle").manifest
+    assert (manifest.target, manifest.precision) == ("tensorrt-10.3", "int8")
+    assert manifest.session_config == {"session.disable_quant_qdq": "1"}
+    assert manifest.calibration is not None
+    assert 0 < manifest.calibration.cost.mean_kl < 1
+    refused = run("calibrate", "grip-bundle", *asked, "--precision", "int4", "--out", "other")
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert "--precision int4 does not exist for tensorrt-10.3; choose from: fp32, fp16, int8" in refused.stderr
