@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import onnx_ir as ir
 import pytest
@@ -23,6 +25,7 @@ from grip_edge.export.targets.table import TARGETS
 from grip_edge.export.tensorrt.build_log import BuildError, require_clean
 from grip_edge.export.tensorrt.devices import resolve_device
 from grip_edge.export.tensorrt.shapes import Shapes, require_sound
+from grip_edge.export.tensorrt.timing_cache import keep_timing_cache, use_timing_cache
 from tests.export.lowered import GRAPHS, lowered, traced_graphs
 from tests.export.rtx import grip_edge, run_program
 from tests.toy_model import VISUAL_TOKENS
@@ -184,6 +187,36 @@ def test_profiles_beyond_what_there_is() -> None:
     with pytest.raises(UserError, match="keeps up to 4000 tokens, and TensorRT's own top-k ends at 3840"):
         require_sound(budget(4000), 5000, 3840)
     require_sound(budget(4000), 5000, None)
+
+
+def test_timings_are_kept_for_the_next_build(tmp_path: Path) -> None:
+    """The calls are those of TensorRT's bindings; a cache of another device is refused by them, and replaced."""
+
+    class Config:
+        def __init__(self, device: bytes) -> None:
+            self.device, self.cache = device, b""
+
+        def create_timing_cache(self, data: bytes) -> bytes:
+            return data
+
+        def set_timing_cache(self, cache: bytes, ignore_mismatch: bool) -> bool:
+            fits = cache in (b"", self.device) or ignore_mismatch
+            self.cache = cache if fits else self.cache
+            return fits
+
+        def get_timing_cache(self) -> Any:
+            return SimpleNamespace(serialize=lambda: self.device)
+
+    path = tmp_path / "engines.timings"
+    use_timing_cache(first := Config(b"orin"), path)
+    assert first.cache == b""
+    keep_timing_cache(first, path)
+    use_timing_cache(again := Config(b"orin"), path)
+    assert again.cache == b"orin"
+    use_timing_cache(other := Config(b"thor"), path)
+    assert other.cache == b""
+    keep_timing_cache(other, path)
+    assert path.read_bytes() == b"thor"
 
 
 def test_devices() -> None:
