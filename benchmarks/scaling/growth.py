@@ -43,8 +43,8 @@ class Growth:
 
 
 def grow(x: Sequence[float], y: Sequence[float], degree: int) -> Growth:
-    """At least one point more than coefficients is needed for each power that is to stay."""
-    for power in range(min(degree, len(x) - 2), 0, -1):
+    """A power needs more points than there are coefficients then, and as many places as coefficients."""
+    for power in range(min(degree, len(x) - 2, len(set(x)) - 1), 0, -1):
         found = _fitted(x, y, power)
         if abs(found.coefficients[-1]) > found.uncertainties[-1]:
             return found

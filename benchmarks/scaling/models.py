@@ -9,7 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,17 +27,17 @@ def family(shape_name: str) -> dict[str, Shape]:
     """By name: one base, others that differ in the image's side or in the decoder alone. Largest first."""
     if shape_name == "toy":
         base = replace(TOY, max_positions=_POSITIONS)
-        sides = {112: "side-112"}
+        sides = (112, 84)
         sizes = {"small": replace(base, width=32, layers=1, mlp=64)}
     else:
         base = replace(YARDSTICK, max_positions=_POSITIONS)
-        sides = {448: "side-448", 224: "side-224", 168: "side-168"}
+        sides = (448, 280, 224, 168)
         sizes = {
             "1.0B": replace(base, width=1536, heads=24, mlp=6144),
             "0.24B": replace(base, width=768, layers=16, heads=12, mlp=3072),
             "0.12B": replace(base, width=512, layers=12, heads=8, mlp=2048),
         }
-    others = {name: replace(base, image_side_px=side) for side, name in sides.items()}
+    others = {f"side-{side}": replace(base, image_side_px=side) for side in sides}
     return {**sizes, BASE: base, **others}
 
 
@@ -49,10 +49,10 @@ def picture_of(folder: Path, model: str) -> Path:
     return folder / "models" / model / "picture.png"
 
 
-def prepare(folder: Path, shape_name: str, say: Callable[[str], None]) -> None:
-    """Each model once; a bundle that is there was finished, since exports appear whole."""
+def prepare(folder: Path, shape_name: str, wanted: Collection[str], say: Callable[[str], None]) -> None:
+    """Each wanted model once; a bundle that is there was finished, since exports appear whole."""
     for name, shape in family(shape_name).items():
-        if not bundle_of(folder, name).is_dir():
+        if name in wanted and not bundle_of(folder, name).is_dir():
             say(f"{name}: writing and exporting")
             _make(folder / "models" / name, shape, bundle_of(folder, name))
 

@@ -1,6 +1,6 @@
 """How much of the machine is taken by others than this process: its other processes, and other machines on its host.
 
-From the kernel's counters (Linux), which tick a hundred times a second: good for windows of a third of a second and more.
+From the kernel's counters (Linux), which tick a hundred times a second: good for half a second and more.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Watch:
         """Of all cores' time since the beginning; 0 is a machine for itself."""
         cores_s = (time.monotonic() - self._start) * (os.cpu_count() or 1)
         others_s = (_busy_s() - self._busy_s) - (_own_s() - self._own_s)
-        return max(0.0, others_s / cores_s)
+        return min(1.0, max(0.0, others_s / cores_s))
 
 
 def _busy_s() -> float:

@@ -52,7 +52,9 @@ def run_rounds(folder: Path, axes: Sequence[Axis], plan: Plan, say: Callable[[st
         unfinished.write_text(json.dumps(turn))
         os.replace(unfinished, path)
         last = turn["requests"][-1]
-        say(f"round {number + 1}: {axis.name} {point.name}: {last['ttft_ms']:.0f} ms, {last['token_ms']:.1f} ms a token")
+        say(
+            f"round {number + 1}: {axis.name} {point.name}: {last['ttft_ms']:.0f} ms, {last['token_ms']:.1f} ms a token"
+        )
 
 
 def turns_of(folder: Path, axis: Axis, point: Point) -> list[Turn]:
