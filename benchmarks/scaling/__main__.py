@@ -23,6 +23,7 @@ from benchmarks.scaling.rounds import Plan, run_rounds
 @click.option("--repeats", default=Plan.repeats, show_default=True, help="Requests per turn, after one to warm up.")
 @click.option("--threads", default=Plan.threads, show_default=True)
 @click.option("--others", default=Plan.others, show_default=True, help="Share of the machine that others may take.")
+@click.option("--patience", default=Plan.patience_s, show_default=True, help="Seconds to wait for that, for each turn.")
 @click.option("--minutes", type=float, help="Begin no turn after so many minutes of measuring.")
 @click.option("--shape", "shape_name", type=click.Choice(list(SHAPES)), default="yardstick", show_default=True)
 @click.option("--prepare-only", is_flag=True, help="Write and export the models; no measuring.")
@@ -34,6 +35,7 @@ def main(
     repeats: int,
     threads: int,
     others: float,
+    patience: float,
     minutes: float | None,
     shape_name: str,
     prepare_only: bool,
@@ -44,7 +46,7 @@ def main(
     if not report_only:
         prepare(folder, shape_name, {point.model for axis in axes for point in axis.points}, _say)
     if not (prepare_only or report_only):
-        run_rounds(folder, axes, Plan(rounds, repeats, threads, others, minutes), _say)
+        run_rounds(folder, axes, Plan(rounds, repeats, threads, others, patience, minutes), _say)
     if not prepare_only:
         found = [one for one in (measured(folder, axis) for axis in axes) if one.rows]
         write_report(folder, found)

@@ -27,7 +27,7 @@ def family(shape_name: str) -> dict[str, Shape]:
     """By name: one base, others that differ in the image's side or in the decoder alone. Largest first."""
     if shape_name == "toy":
         base = replace(TOY, max_positions=_POSITIONS)
-        sides = (112, 84)
+        sides: tuple[int, ...] = (112, 84)
         sizes = {"small": replace(base, width=32, layers=1, mlp=64)}
     else:
         base = replace(YARDSTICK, max_positions=_POSITIONS)

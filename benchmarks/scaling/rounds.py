@@ -1,7 +1,7 @@
 """The measuring: the points of an axis take turns, each in a process of its own, every other round backwards.
 
-A turn begins when other processes leave the machine alone, and one that they disturbed is taken again. Each finished
-turn is a file, so an interrupted run goes on where it stopped.
+A turn waits for other processes to leave the machine alone, as long as patience lasts; one that they disturbed is
+taken again. Each finished turn is a file, so an interrupted run goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -28,12 +28,15 @@ _TRIES = 3
 
 @dataclass(frozen=True)
 class Plan:
-    """``others`` is the share of the machine that others may take; ``minutes`` None is no limit."""
+    """``others`` is the share of the machine that others may take; ``patience_s`` is for each turn to begin;
+    ``minutes`` None is no limit.
+    """
 
     rounds: int = 3
     repeats: int = 2
     threads: int = 2
     others: float = 0.05
+    patience_s: float = 60.0
     minutes: float | None = None
 
 
@@ -43,9 +46,10 @@ def run_rounds(folder: Path, axes: Sequence[Axis], plan: Plan, say: Callable[[st
         path = turn_file(folder, axis, point, number)
         if path.is_file():
             continue
-        if not _calm(plan.others, end, say):
+        if time.monotonic() > end:
             say("The time is over; the same command goes on.")
             return
+        _wait_for_calm(plan)
         turn = _least_disturbed(folder, point, plan)
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_suffix(".part")
@@ -73,18 +77,13 @@ def _turns(axes: Sequence[Axis], rounds: int) -> Iterator[tuple[int, Axis, Point
                 yield number, axis, point
 
 
-def _calm(others: float, end: float, say: Callable[[str], None]) -> bool:
-    """Waits for it; false where the time is over first."""
-    waiting = False
+def _wait_for_calm(plan: Plan) -> None:
+    end = time.monotonic() + plan.patience_s
     while time.monotonic() < end:
         watch = Watch()
         time.sleep(_LOOK_S)
-        if watch.others_share() <= others:
-            return True
-        if not waiting:
-            say("Other processes are busy; waiting.")
-        waiting = True
-    return False
+        if watch.others_share() <= plan.others:
+            return
 
 
 def _least_disturbed(folder: Path, point: Point, plan: Plan) -> Turn:

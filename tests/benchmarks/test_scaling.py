@@ -57,9 +57,9 @@ def test_others_are_what_is_busy_and_not_ours(tmp_path: Path, monkeypatch: pytes
     clock: Iterator[float] = iter((10.0, 12.0))
     own: Iterator[float] = iter((1.0, 1.4))
     monkeypatch.setattr(others, "_STAT", stat)
-    monkeypatch.setattr(others.os, "cpu_count", lambda: 2)
-    monkeypatch.setattr(others.os, "sysconf", lambda name: 100)
-    monkeypatch.setattr(others.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    monkeypatch.setattr("os.sysconf", lambda name: 100)
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
     monkeypatch.setattr(others, "_own_s", lambda: next(own))
     stat.write_text("cpu  100 0 50 1000 20 0 0 5 7 0\ncpu0 1 2 3\n")
     watch = others.Watch()
@@ -85,7 +85,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         return turn(point, share=0.3 if points.count(point.at) % 2 else 0.01)
 
     monkeypatch.setattr(rounds, "_take", take)
-    monkeypatch.setattr(rounds, "_calm", lambda *_: True)
+    monkeypatch.setattr(rounds, "_wait_for_calm", lambda plan: None)
     return points
 
 
@@ -106,7 +106,7 @@ def test_a_run_goes_on_where_it_stopped(tmp_path: Path, asked: list[float]) -> N
 
 def test_no_turn_begins_when_the_time_is_over(tmp_path: Path) -> None:
     said: list[str] = []
-    run_rounds(tmp_path, [AXIS], Plan(minutes=0.0), said.append)
+    run_rounds(tmp_path, [AXIS], Plan(minutes=-1.0), said.append)
     assert said == ["The time is over; the same command goes on."]
 
 
