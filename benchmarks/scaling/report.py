@@ -55,7 +55,9 @@ def measured(folder: Path, axis: Axis) -> Measured:
     turns = {point: turns_of(folder, axis, point) for point in axis.points}
     rows = tuple((point, _row(found)) for point, found in turns.items() if found)
     whole = Measured(axis, rows, tuple(turn for found in turns.values() for turn in found), ())
-    growths = tuple((fit, grow(*whole.xy(fit.quantity, fit.line), fit.degree)) for fit in axis.fits if rows)
+    lines = {None, *(point.line for point, _ in rows)} if rows else set()
+    fits = [fit for fit in axis.fits if fit.line in lines]
+    growths = tuple((fit, grow(*whole.xy(fit.quantity, fit.line), fit.degree)) for fit in fits)
     return Measured(axis, rows, whole.turns, growths)
 
 
