@@ -1,7 +1,8 @@
 """The measuring: the points of an axis take turns, each in a process of its own, every other round backwards.
 
 A turn waits for other processes to leave the machine alone, as long as patience lasts; one that they disturbed is
-taken again. Each finished turn is a file, so an interrupted run goes on where it stopped.
+taken again, up to three times, and once more by the next run. Each finished turn is a file, so an interrupted run goes
+on where it stopped.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def run_rounds(folder: Path, axes: Sequence[Axis], plan: Plan, say: Callable[[st
     end = float("inf") if plan.minutes is None else time.monotonic() + 60 * plan.minutes
     for number, axis, point in _turns(axes, plan.rounds):
         path = turn_file(folder, axis, point, number)
-        if path.is_file():
+        if path.is_file() and json.loads(path.read_text())["others_share"] <= plan.others:
             continue
         if time.monotonic() > end:
             say("The time is over; the same command goes on.")

@@ -99,9 +99,10 @@ def test_disturbed_turns_are_taken_again_and_rounds_alternate(tmp_path: Path, as
 def test_a_run_goes_on_where_it_stopped(tmp_path: Path, asked: list[float]) -> None:
     run_rounds(tmp_path, [AXIS], Plan(rounds=1), lambda text: None)
     turn_file(tmp_path, AXIS, AXIS.points[2], 0).unlink()
+    turn_file(tmp_path, AXIS, AXIS.points[1], 0).write_text(json.dumps(turn(AXIS.points[1], share=0.4)))
     asked.clear()
-    run_rounds(tmp_path, [AXIS], Plan(rounds=1, others=1.0), lambda text: None)
-    assert asked == [30]
+    run_rounds(tmp_path, [AXIS], Plan(rounds=1), lambda text: None)
+    assert asked == [20, 20, 30, 30]
 
 
 def test_no_turn_begins_when_the_time_is_over(tmp_path: Path) -> None:
