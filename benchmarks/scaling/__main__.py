@@ -48,7 +48,7 @@ def main(
     if not (prepare_only or report_only):
         run_rounds(folder, axes, Plan(rounds, repeats, threads, others, patience, minutes), _say)
     if not prepare_only:
-        found = [one for one in (measured(folder, axis) for axis in axes) if one.rows]
+        found = [one for one in (measured(folder, axis, others) for axis in axes) if one.rows]
         write_report(folder, found)
         write_plot(found, folder / PICTURE)
         _say(f"Report: {folder / 'scaling.md'}")

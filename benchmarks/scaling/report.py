@@ -1,6 +1,7 @@
 """From finished turns to tables, sentences and a JSON document.
 
-A value of a point is the median over all its requests. Sentences are made from the fits alone.
+A value of a point is the median over its requests, without turns that others disturbed where there are calm ones.
+Sentences are made from the fits alone.
 """
 
 from __future__ import annotations
@@ -51,14 +52,19 @@ class Measured:
         return [point.at for point, _ in chosen], [row[quantity] for _, row in chosen]
 
 
-def measured(folder: Path, axis: Axis) -> Measured:
-    turns = {point: turns_of(folder, axis, point) for point in axis.points}
+def measured(folder: Path, axis: Axis, others: float) -> Measured:
+    """``others`` is the share of the machine that others may have had in a turn that counts as calm."""
+    turns = {point: _calm(turns_of(folder, axis, point), others) for point in axis.points}
     rows = tuple((point, _row(found)) for point, found in turns.items() if found)
     whole = Measured(axis, rows, tuple(turn for found in turns.values() for turn in found), ())
     lines = {None, *(point.line for point, _ in rows)} if rows else set()
     fits = [fit for fit in axis.fits if fit.line in lines]
     growths = tuple((fit, grow(*whole.xy(fit.quantity, fit.line), fit.degree)) for fit in fits)
     return Measured(axis, rows, whole.turns, growths)
+
+
+def _calm(turns: Sequence[Turn], others: float) -> Sequence[Turn]:
+    return [turn for turn in turns if turn["others_share"] <= others] or turns
 
 
 def _row(turns: Sequence[Turn]) -> Row:

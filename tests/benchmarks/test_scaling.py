@@ -117,7 +117,8 @@ def test_the_report_says_what_the_fit_shows(tmp_path: Path) -> None:
             path = turn_file(tmp_path, AXIS, point, number)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(turn(point, error=error)))
-    found = measured(tmp_path, AXIS)
+        path.with_name("2.json").write_text(json.dumps(turn(point, share=0.2, error=500.0)))
+    found = measured(tmp_path, AXIS, 0.05)
     text = markdown([found])
     assert "| 40 | 1.0 | 60.0 | 1.0 | 85 | 147 | 20.0 | 50.0 | 500 |" in text
     prefill = found.growths[0][1]
