@@ -54,7 +54,7 @@ def main(work: Path, shape_name: str) -> None:
     """Write the yardstick into the folder WORK."""
     shape = SHAPES[shape_name]
     with quiet_libraries():
-        _write_models(work, shape)
+        write_models(work, shape)
     picture(shape.image_side_px).save(work / PICTURE)
 
 
@@ -64,7 +64,7 @@ def picture(side: int) -> Image.Image:
     return Image.fromarray((127.5 * (1 + np.stack(waves, axis=-1))).astype(np.uint8))
 
 
-def _write_models(work: Path, shape: Shape) -> None:
+def write_models(work: Path, shape: Shape) -> None:
     from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
     text = LlamaConfig(
