@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from grip_edge.allocator import large_blocks_returned
 from grip_edge.attention_kernel import whole_score_matrices
 from grip_edge.bundle import Bundle
+from grip_edge.engines import GREEDY_TOKEN
 from grip_edge.errors import BundleError, UserError
 from grip_edge.tiles import TilePlan
 
@@ -79,7 +80,11 @@ class Graphs:
         )
         with whole_score_matrices():
             self.decoder = load(
-                bundle.path("decoder.onnx"), *decoder_names(bundle.manifest.model.text.layers), threads, config
+                bundle.path("decoder.onnx"),
+                *decoder_names(bundle.manifest.model.text.layers),
+                threads,
+                config,
+                optional_outputs=(GREEDY_TOKEN,),
             )
 
     def encode_image(self, pixels: NDArray[np.float32]) -> ImageFeatures:
@@ -132,6 +137,7 @@ def load_session(
     threads: int | None,
     config: Mapping[str, str] = MappingProxyType({}),
     provider: str = PROVIDER,
+    optional_outputs: tuple[str, ...] = (),
 ) -> ort.InferenceSession:
     """``config`` is what the bundle wants ONNX Runtime to be told; nodes that ``provider`` lacks run on the CPU."""
     options = ort.SessionOptions()
@@ -158,7 +164,7 @@ def load_session(
         ("inputs", inputs, session.get_inputs()),
         ("outputs", outputs, session.get_outputs()),
     ):
-        found = [node.name for node in nodes]
+        found = [node.name for node in nodes if node.name not in optional_outputs]
         if sorted(found) != sorted(expected):
             raise BundleError(
                 f"{path} has the {kind} {', '.join(found)}; expected {', '.join(expected)}. Export the bundle again."
