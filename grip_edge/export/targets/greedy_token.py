@@ -15,6 +15,14 @@ from grip_edge.export.passes.editing import result
 _LOGITS = "logits"
 
 
+def drop_greedy_token(model: ir.Model) -> None:
+    """The graph as it was before the pass."""
+    chosen = [node for node in model.graph if node.outputs[0].name == GREEDY_TOKEN]
+    for node in chosen:
+        model.graph.outputs.remove(node.outputs[0])
+        model.graph.remove(node, safe=True)
+
+
 class AddGreedyToken(ir.passes.InPlacePass):
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         logits = next((output for output in model.graph.outputs if output.name == _LOGITS), None)

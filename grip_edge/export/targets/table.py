@@ -33,7 +33,8 @@ class Target:
     calibrate does.
     ``half_compute``: fp16 means arithmetic in fp16, not only storage. ``cache_in_place``: cache inputs and outputs
     may be one buffer. ``top_k_limit`` None: none. ``with_budget_select``: selection is a node of its own, which a
-    plugin can take over (``budget_select``). ``cached_attention``: the decoder's is an operator of ONNX Runtime's own.
+    plugin can take over (``budget_select``). ``cached_attention``: the decoder's is an operator of ONNX Runtime's own,
+    ``block_products``: so are products with weights in blocks.
     """
 
     name: str
@@ -49,16 +50,18 @@ class Target:
     cached_attention: bool
     precisions: tuple[str, ...]
     calibrated_precisions: tuple[str, ...] = ()
+    block_products: bool = False
 
     def has(self, operator: str) -> bool:
         return self.operators is None or operator in self.operators
 
 
-def _onnx_runtime(name: str, half_compute: bool, cached_attention: bool, precisions: tuple[str, ...]) -> Target:
+def _onnx_runtime(name: str, half_compute: bool, own_operators: bool, precisions: tuple[str, ...]) -> Target:
     every_type = frozenset({"FLOAT", "FLOAT16", "BFLOAT16"})
     return Target(
-        name, ONNX_RUNTIME, 24, None, every_type, None, half_compute, True, None, False, cached_attention, precisions
-    )
+        name, ONNX_RUNTIME, 24, None, every_type, None, half_compute, True, None, False, own_operators, precisions,
+        block_products=own_operators,
+    )  # fmt: skip
 
 
 def _tensorrt(name: str, engine: str, opset: int, operators: frozenset[str], precisions: tuple[str, ...]) -> Target:
