@@ -6,7 +6,7 @@ Not here: the decoder's cache binding (``decoder``).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from grip_edge.allocator import large_blocks_returned
 from grip_edge.attention_kernel import whole_score_matrices
 from grip_edge.bundle import Bundle
 from grip_edge.errors import BundleError, UserError
+from grip_edge.runtime.prompt import Prompt
 from grip_edge.tiles import TilePlan
 
 PROVIDER = "CPUExecutionProvider"
@@ -58,15 +59,18 @@ class Selection:
     scores: NDArray[np.float32]
 
 
-class Graphs:
-    """The four sessions of one bundle. ``threads`` None leaves the number to ONNX Runtime."""
+class SelectionGraphs:
+    """The sessions of one bundle that stand between its tower and its decoder: embeddings and selection.
+
+    ``threads`` None leaves the number to ONNX Runtime.
+    """
 
     def __init__(self, bundle: Bundle, threads: int | None = None, provider: str = PROVIDER) -> None:
+        self.manifest = bundle.manifest
         config = bundle.manifest.session_config
         load = partial(load_session, provider=provider)
         cls_attention = (_CLS_ATTENTION,) if bundle.manifest.scorer.reads_cls_attention else ()
-        self._vision_outputs = (*_VISION[1], *cls_attention)
-        self._vision = load(bundle.path("vision.onnx"), _VISION[0], self._vision_outputs, threads, config)
+        self.vision_outputs = (*_VISION[1], *cls_attention)
         self._embed = load(bundle.path("embed.onnx"), *_EMBED, 1, config)  # a look-up
         tiles = () if bundle.manifest.image.tiling is None else _TILES
         select_inputs = (*_SELECT[0], *tiles, *cls_attention)
@@ -77,18 +81,6 @@ class Graphs:
             1 if _is_small(bundle, "select.onnx") else threads,
             config,
         )
-        with whole_score_matrices():
-            self.decoder = load(
-                bundle.path("decoder.onnx"), *decoder_names(bundle.manifest.model.text.layers), threads, config
-            )
-
-    def encode_image(self, pixels: NDArray[np.float32]) -> ImageFeatures:
-        """pixels [A,3,H,W] -> features of all patches."""
-        parts = [
-            self._vision.run(list(self._vision_outputs), {"pixels": pixels[start : start + _TILES_AT_ONCE]})
-            for start in range(0, len(pixels), _TILES_AT_ONCE)
-        ]
-        return ImageFeatures(*(np.concatenate(part) if len(part) > 1 else part[0] for part in zip(*parts, strict=True)))
 
     def embed(self, token_ids: tuple[int, ...]) -> NDArray[Any]:
         """T token ids -> embeds [1,T,D]."""
@@ -113,6 +105,35 @@ class Graphs:
             feeds[_CLS_ATTENTION] = image.cls_attention
         kept_embeds, kept_indices, scores = self._select.run(list(_SELECT[1]), feeds)
         return Selection(kept_embeds, kept_indices[0], scores[0])
+
+    def prompt_embeds(self, prompt: Prompt, selection: Selection) -> NDArray[Any]:
+        """[1,S,D]: the text's embeddings with the kept visual tokens in the image's place."""
+        text = self.embed(prompt.before + prompt.after)
+        split = len(prompt.before)
+        return np.concatenate([text[:, :split], selection.kept_embeds, text[:, split:]], axis=1)
+
+
+class Graphs(SelectionGraphs):
+    """All four sessions of one bundle."""
+
+    def __init__(self, bundle: Bundle, threads: int | None = None, provider: str = PROVIDER) -> None:
+        super().__init__(bundle, threads, provider)
+        load = partial(load_session, threads=threads, config=bundle.manifest.session_config, provider=provider)
+        self._vision = load(bundle.path("vision.onnx"), _VISION[0], self.vision_outputs)
+        with whole_score_matrices():
+            self.decoder = load(bundle.path("decoder.onnx"), *decoder_names(bundle.manifest.model.text.layers))
+
+    def encode_image(self, pixels: NDArray[np.float32]) -> ImageFeatures:
+        """pixels [A,3,H,W] -> features of all patches."""
+        return features_in_parts(lambda part: self._vision.run(list(self.vision_outputs), {"pixels": part}), pixels)
+
+
+def features_in_parts(
+    encode: Callable[[NDArray[np.float32]], Sequence[NDArray[Any]]], pixels: NDArray[np.float32]
+) -> ImageFeatures:
+    """pixels [A,3,H,W] of any number of tiles, a few at a time through ``encode``."""
+    parts = [encode(pixels[start : start + _TILES_AT_ONCE]) for start in range(0, len(pixels), _TILES_AT_ONCE)]
+    return ImageFeatures(*(np.concatenate(part) if len(part) > 1 else part[0] for part in zip(*parts, strict=True)))
 
 
 def _is_small(bundle: Bundle, graph: str) -> bool:

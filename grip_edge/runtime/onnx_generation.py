@@ -40,19 +40,18 @@ class OnnxRuntimeGraphs(Graphs):
         super().__init__(bundle, threads, provider)
         self.backend = backend
         self._device = device
-        self._manifest = bundle.manifest
         self._idle: list[CachedDecoder] = []  # one, or as many as there were requests at once
 
     def next_tokens(
         self, prompt: Prompt, selection: Selection, visual_tokens: int, new_tokens: int, sampler: Sampler
     ) -> Iterator[int]:
         """Up to ``new_tokens`` token ids; the first one costs the prefill, each other one a decoder step."""
-        kept, rule = selection.kept_indices, self._manifest.positions
+        kept, rule = selection.kept_indices, self.manifest.positions
         positions = prompt_positions(len(prompt.before), kept, len(prompt.after), visual_tokens, rule)
         capacity = positions.shape[1] + new_tokens
         decoder = self._decoder_for(capacity)
         try:
-            token = sampler.choose(self._prefill(decoder, self._prompt_embeds(prompt, selection), positions))
+            token = sampler.choose(self._prefill(decoder, self.prompt_embeds(prompt, selection), positions))
             yield token
             for position in range(positions[0, -1] + 1, positions[0, -1] + new_tokens):
                 token = sampler.choose(decoder.append(self.embed((token,)), np.array([[position]], np.int64)))
@@ -81,12 +80,6 @@ class OnnxRuntimeGraphs(Graphs):
         except IndexError:
             decoder = None
         if decoder is None or not capacity <= decoder.cache.capacity <= _LONGEST_REUSED * capacity:
-            decoder = CachedDecoder(self.decoder, self._manifest.model.text, capacity, self._device)
+            decoder = CachedDecoder(self.decoder, self.manifest.model.text, capacity, self._device)
         decoder.restart()
         return decoder
-
-    def _prompt_embeds(self, prompt: Prompt, selection: Selection) -> NDArray[Any]:
-        """[1,S,D]: the text's embeddings with the kept visual tokens in the image's place."""
-        text = self.embed(prompt.before + prompt.after)
-        split = len(prompt.before)
-        return np.concatenate([text[:, :split], selection.kept_embeds, text[:, split:]], axis=1)
