@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -187,3 +188,13 @@ def test_images_in_tiles(picture: Path, tmp_path: Path) -> None:
     )
     assert found.kept_indices == expected.kept_indices
     assert found.tokens == expected.tokens
+
+
+def test_requests_at_once(bundle: Path, picture: Path) -> None:
+    """From several threads, each with a tower and a cache of its own for as long as it takes."""
+    pipeline = Pipeline.load(bundle, 1, 0, "openvino")
+    questions = [f"what is it{'?' * count}" for count in range(1, 9)]
+    expected = [pipeline.generate(picture, question, 4, 6, ignore_stop=True).tokens for question in questions]
+    with ThreadPoolExecutor(4) as threads:
+        found = threads.map(lambda question: pipeline.generate(picture, question, 4, 6, ignore_stop=True), questions)
+    assert [result.tokens for result in found] == expected

@@ -6,9 +6,11 @@ where it has it, and keep the cache in 8 bits.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import openvino as ov
@@ -25,6 +27,7 @@ from grip_edge.runtime.sampling import Sampler
 BACKEND = "openvino"
 
 _Settings = dict[str, Any]
+_Worker = TypeVar("_Worker")
 
 
 class OpenVinoGraphs(SelectionGraphs):
@@ -37,18 +40,18 @@ class OpenVinoGraphs(SelectionGraphs):
         super().__init__(bundle, threads)
         settings = _settings(bundle, threads)
         core = ov.Core()
-        self._vision = _compiled(core, bundle.path("vision.onnx"), settings)
+        self._visions = Pool(_compiled(core, bundle.path("vision.onnx"), settings).create_infer_request)
         self.decoder = _compiled(core, bundle.path("decoder.onnx"), settings, is_decoder=True)
-        self._idle: list[StatefulDecoder] = []  # one, or as many as there were requests at once
+        self._decoders = Pool(lambda: StatefulDecoder(self.decoder))
 
     def encode_image(self, pixels: NDArray[np.float32]) -> ImageFeatures:
         """pixels [A,3,H,W] -> features of all patches."""
+        with self._visions.one() as vision:
+            return features_in_parts(partial(self._encode, vision), pixels)
 
-        def encode(part: NDArray[np.float32]) -> list[NDArray[Any]]:
-            found = self._vision({"pixels": part})
-            return [found[name] for name in self.vision_outputs]
-
-        return features_in_parts(encode, pixels)
+    def _encode(self, vision: ov.InferRequest, pixels: NDArray[np.float32]) -> list[NDArray[Any]]:
+        found = vision.infer({"pixels": pixels})
+        return [found[name] for name in self.vision_outputs]
 
     def next_tokens(
         self, prompt: Prompt, selection: Selection, visual_tokens: int, new_tokens: int, sampler: Sampler
@@ -56,19 +59,32 @@ class OpenVinoGraphs(SelectionGraphs):
         """Up to ``new_tokens`` token ids; the first one costs the prefill, each other one a decoder step."""
         rule = self.manifest.positions
         positions = prompt_positions(len(prompt.before), selection.kept_indices, len(prompt.after), visual_tokens, rule)
-        try:
-            decoder = self._idle.pop()  # no two threads get the same
-        except IndexError:
-            decoder = StatefulDecoder(self.decoder)
-        decoder.restart()
-        try:
+        with self._decoders.one() as decoder:
+            decoder.restart()
             token = sampler.choose(decoder.append(self.prompt_embeds(prompt, selection), positions))
             yield token
             for position in range(positions[0, -1] + 1, positions[0, -1] + new_tokens):
                 token = sampler.choose(decoder.append(self.embed((token,)), np.array([[position]], np.int64)))
                 yield token
+
+
+class Pool(Generic[_Worker]):
+    """What only one thread can use at a time: as many of them as there were requests at once."""
+
+    def __init__(self, make: Callable[[], _Worker]) -> None:
+        self._make = make
+        self._idle: list[_Worker] = []
+
+    @contextmanager
+    def one(self) -> Iterator[_Worker]:
+        try:
+            worker = self._idle.pop()  # no two threads get the same
+        except IndexError:
+            worker = self._make()
+        try:
+            yield worker
         finally:
-            self._idle.append(decoder)
+            self._idle.append(worker)
 
 
 class StatefulDecoder:
