@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 from grip_edge.bundle import MANIFEST_NAME, TOKENIZER_NAME, Bundle, open_bundle, record_file
 from grip_edge.cli.main import cli
+from grip_edge.engine_shapes import Shapes, require_sound
 from grip_edge.engines import read_engines
 from grip_edge.errors import UserError
 from grip_edge.export.checkpoint import Checkpoint
@@ -24,7 +25,6 @@ from grip_edge.export.selector import Selector
 from grip_edge.export.targets.table import TARGETS
 from grip_edge.export.tensorrt.build_log import BuildError, require_clean
 from grip_edge.export.tensorrt.devices import resolve_device
-from grip_edge.export.tensorrt.shapes import Shapes, require_sound
 from grip_edge.export.tensorrt.timing_cache import keep_timing_cache, use_timing_cache
 from tests.export.lowered import GRAPHS, lowered, traced_graphs
 from tests.export.rtx import grip_edge, run_program
