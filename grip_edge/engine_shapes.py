@@ -40,8 +40,8 @@ class Shapes:
         if new_tokens is not None and not 1 <= new_tokens <= room:
             allowed = f"goes from 1 to {room}" if room > 0 else "has to be left out"
             raise UserError(
-                f"--max-new-tokens {allowed} here: the model's {positions} positions hold up to {prompt} tokens of prompt "
-                f"too; got {new_tokens}."
+                f"--max-new-tokens {allowed}: the model has {positions} positions, a prompt takes up to {prompt}; got "
+                f"{new_tokens}."
             )
         capacity = prompt + (_USUAL_NEW_TOKENS if new_tokens is None else new_tokens)
         kept = (budgets.min_tokens + budgets.max_tokens) // 2 if expected is None else budgets.resolve(expected)

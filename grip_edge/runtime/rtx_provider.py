@@ -8,8 +8,10 @@ Not here: engines that were built before (``tensorrt``), and models that cut ima
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import importlib
+from pathlib import Path
 from typing import Any
 
 import onnxruntime as ort
@@ -87,8 +89,12 @@ def _register() -> None:
         package = importlib.import_module(_PACKAGE.replace("-", "_"))
     except ImportError as error:
         raise UserError(f"--backend onnxruntime-rtx: {error}; run  pip install {_PACKAGE}") from None
+    library = Path(package.get_library_path())
     try:
-        ort.register_execution_provider_library(PROVIDER, package.get_library_path())
+        # CUDA's runtime lies beside it, under a name that the linker does not look for until it is loaded.
+        for runtime in library.parent.glob("libcudart.so.*"):
+            ctypes.CDLL(str(runtime))
+        ort.register_execution_provider_library(PROVIDER, str(library))
     except Exception as error:  # every ONNX Runtime error is a class of its own below Exception
         reason = " ".join(str(error).split()).rpartition(" error: ")[2][:200]
         raise UserError(
