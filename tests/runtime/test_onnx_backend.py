@@ -50,9 +50,9 @@ def test_the_budget_is_an_input_not_a_constant(pipeline: Pipeline) -> None:
 
 def test_a_graph_of_an_opset_that_came_later(tmp_path: Path) -> None:
     """ONNX Runtime's own refusal; an older one says the same of opset 24. The bundle is sound."""
-    ports = [[Port(name, FLOAT, (1,))] for name in ("x", "y")]
+    before, after = ([Port(name, FLOAT, (1,))] for name in ("x", "y"))
     path = tmp_path / "vision.onnx"
-    path.write_bytes(model_bytes([Node("Relu", ("x",), ("y",))], [], *ports, opset=99))
+    path.write_bytes(model_bytes([Node("Relu", ("x",), ("y",))], [], before, after, opset=99))
     with pytest.raises(UserError, match=r"vision\.onnx is of opset 99, which ONNX Runtime .* --target jetpack-6\.2"):
         load_session(path, ("x",), ("y",), 1)
 

@@ -35,7 +35,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The library of an installed package; it is no library yet."""
     library = tmp_path / "libprovider.so"
     library.write_bytes(b"no library")
-    monkeypatch.setitem(sys.modules, MODULE, SimpleNamespace(get_library_path=lambda: str(library)))  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, MODULE, SimpleNamespace(get_library_path=lambda: str(library)))
     return library
 
 
