@@ -27,7 +27,7 @@ test: $(READY) lint rtx
 	$(SITES); $(BIN)/python -m pytest
 
 test-rtx: rtx
-	$(SITES); $(BIN)/python -m pytest tests/export/test_engines.py tests/export/test_engines_by_form.py
+	$(SITES); $(BIN)/python -m pytest tests/export/test_engines.py tests/export/test_engines_by_form.py tests/export/test_engine_gates.py
 
 lint: $(READY)
 	$(BIN)/ruff check grip_edge tests benchmarks examples docs
