@@ -92,7 +92,8 @@ def _export_with_progress(options: ExportOptions) -> Bundle:
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("Loading PyTorch", total=1.0, amount="")
         with needs_extra("export", _EXTRA_PACKAGES):
             from grip_edge.export.exporter import export_bundle

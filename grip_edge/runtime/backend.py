@@ -4,7 +4,7 @@
     openvino               the package openvino, and a bundle for it; CPUs
     onnxruntime-cuda       onnxruntime-gpu and an NVIDIA driver
     onnxruntime-tensorrt   the same, and TensorRT 10 beside it; engines are built when the bundle is loaded
-    onnxruntime-rtx        an ONNX Runtime that was built with TensorRT-RTX's execution provider
+    onnxruntime-rtx        an NVIDIA driver, and the package that holds TensorRT-RTX's provider (``rtx_provider``)
     tensorrt               engines that  grip-edge build  made, with the package that they are for
 
 Nothing is built or replaced silently: an engine that does not fit is a reason to say, or an error.
@@ -34,9 +34,9 @@ PROVIDERS = {
     BACKEND: PROVIDER,
     "onnxruntime-cuda": "CUDAExecutionProvider",
     "onnxruntime-tensorrt": "TensorrtExecutionProvider",
-    "onnxruntime-rtx": "NvTensorRTRTXExecutionProvider",
 }
-BACKENDS = (*PROVIDERS, OPENVINO, TENSORRT)
+RTX = "onnxruntime-rtx"
+BACKENDS = (*PROVIDERS, RTX, OPENVINO, TENSORRT)
 
 # The packages that run engines, by the start of the bundle's target.
 _PACKAGES = {"rtx": "tensorrt_rtx", "tensorrt": "tensorrt"}
@@ -89,20 +89,19 @@ def choose_backend(bundle: Bundle) -> tuple[str, str]:
 
 
 def _open_onnx_runtime(bundle: Bundle, name: str, threads: int | None) -> OnnxRuntimeGraphs:
+    if name == RTX:
+        from grip_edge.runtime import rtx_provider
+
+        attach = rtx_provider.rtx_provider(bundle)
+        return OnnxRuntimeGraphs(bundle, threads, name, rtx_provider.PROVIDER, "cuda", attach)
     provider = PROVIDERS[name]
     available = ort.get_available_providers()
     if provider not in available:
         raise UserError(
-            f"--backend {name} needs {provider}, this ONNX Runtime has {', '.join(available)}; {_remedy(name)}, or "
-            "choose another backend."
+            f"--backend {name} needs {provider}, this ONNX Runtime has {', '.join(available)}; run  pip uninstall "
+            "onnxruntime  and  pip install onnxruntime-gpu , or choose another backend."
         )
     return OnnxRuntimeGraphs(bundle, threads, name, provider, "cpu" if provider == PROVIDER else "cuda")
-
-
-def _remedy(name: str) -> str:
-    if name == "onnxruntime-rtx":
-        return "it takes an ONNX Runtime that was built with it, which no package for Linux is"
-    return "run  pip uninstall onnxruntime  and  pip install onnxruntime-gpu"
 
 
 def _open_openvino(bundle: Bundle, threads: int | None) -> Any:

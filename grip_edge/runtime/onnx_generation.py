@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from grip_edge.bundle import Bundle
+from grip_edge.errors import PromptError
 from grip_edge.runtime.decoder import CachedDecoder
-from grip_edge.runtime.onnx_backend import PROVIDER, Graphs, Selection
+from grip_edge.runtime.onnx_backend import PROVIDER, Attach, Graphs, Selection
 from grip_edge.runtime.positions import prompt_positions
 from grip_edge.runtime.prompt import Prompt
 from grip_edge.runtime.sampling import Sampler
@@ -36,8 +37,9 @@ class OnnxRuntimeGraphs(Graphs):
         backend: str,
         provider: str = PROVIDER,
         device: str = "cpu",
+        attach: Attach | None = None,
     ) -> None:
-        super().__init__(bundle, threads, provider)
+        super().__init__(bundle, threads, provider, attach)
         self.backend = backend
         self._device = device
         self._idle: list[CachedDecoder] = []  # one, or as many as there were requests at once
@@ -48,7 +50,7 @@ class OnnxRuntimeGraphs(Graphs):
         """Up to ``new_tokens`` token ids; the first one costs the prefill, each other one a decoder step."""
         kept, rule = selection.kept_indices, self.manifest.positions
         positions = prompt_positions(len(prompt.before), kept, len(prompt.after), visual_tokens, rule)
-        capacity = positions.shape[1] + new_tokens
+        capacity = self._capacity(positions.shape[1] + new_tokens)
         decoder = self._decoder_for(capacity)
         try:
             token = sampler.choose(self._prefill(decoder, self.prompt_embeds(prompt, selection), positions))
@@ -72,6 +74,18 @@ class OnnxRuntimeGraphs(Graphs):
         for part in earlier:
             decoder.append(*part)
         return decoder.append(*last)
+
+    def _capacity(self, needed: int) -> int:
+        """Of a request's cache: what it needs, unless the graph was loaded with one length for all."""
+        (fixed,) = (node.shape[2] for node in self.decoder.get_inputs() if node.name == "cache_key_0")
+        if not isinstance(fixed, int):
+            return needed
+        if needed > fixed:
+            raise PromptError(
+                f"{needed} tokens exceed the cache of {fixed} that {self.backend} has; shorten the question or lower "
+                "--max-new-tokens."
+            )
+        return fixed
 
     def _decoder_for(self, capacity: int) -> CachedDecoder:
         """An earlier request's, whose memory has been touched already, if it is neither too short nor far too long."""
