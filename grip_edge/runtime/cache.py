@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from grip_edge.manifest import TextSpec
 from grip_edge.runtime.onnx_backend import decoder_names
 
-_DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+FLOAT_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 
 
 class KVCache:
@@ -26,11 +26,19 @@ class KVCache:
         self.capacity = capacity
         self.filled = 0
         names = decoder_names(spec.layers)[0][3:]
-        block = np.zeros((len(names), 1, spec.kv_heads, capacity, spec.head_dim), _DTYPES[element_type])
+        block = np.zeros((len(names), 1, spec.kv_heads, capacity, spec.head_dim), FLOAT_TYPES[element_type])
         arrays = dict(zip(names, block, strict=True))
         self._buffers = {name: ort.OrtValue.ortvalue_from_numpy(array, device) for name, array in arrays.items()}
         self._arrays = arrays if device == "cpu" else {}  # which the buffers are made of, not copies
         self.bytes = block.nbytes
+
+    def take(self, count: int) -> int:
+        """The first of the next ``count`` slots, which the caller is about to fill."""
+        start = self.filled
+        if start + count > self.capacity:
+            raise ValueError(f"{start} + {count} tokens exceed the cache of {self.capacity}.")
+        self.filled = start + count
+        return start
 
     def bind_inputs(self, binding: ort.IOBinding) -> None:
         for name, buffer in self._buffers.items():

@@ -12,16 +12,16 @@ _INCOMPLETE = "\ufffd"  # what a decoder makes of a character whose bytes are no
 
 
 class Detokenizer:
-    """One answer: ``add`` every token, then ``flush`` once."""
+    """One answer: ``add`` every token, alone or several together, then ``flush`` once."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self._window: list[int] = []  # the tokens of the last piece, then those not yet emitted
         self._emitted = 0  # how many of the window belong to the last piece
 
-    def add(self, token_id: int) -> str:
-        """The text that this token completes; empty while a character is incomplete."""
-        self._window.append(token_id)
+    def add(self, *token_ids: int) -> str:
+        """The text that these tokens complete; empty while a character is incomplete."""
+        self._window += token_ids
         piece = self._pending_text()
         if not piece or piece.endswith(_INCOMPLETE):
             return ""

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from grip_edge.allocator import large_blocks_returned
 from grip_edge.attention_kernel import whole_score_matrices
 from grip_edge.bundle import Bundle
+from grip_edge.engines import GREEDY_TOKEN
 from grip_edge.errors import BundleError, GripEdgeError, UserError
 from grip_edge.runtime.prompt import Prompt
 from grip_edge.tiles import TilePlan
@@ -134,7 +135,8 @@ class Graphs(SelectionGraphs):
         load = partial(load_session, threads=threads, config=config, provider=provider, attach=attach)
         self._vision = load(bundle.path("vision.onnx"), _VISION[0], self.vision_outputs)
         with whole_score_matrices():
-            self.decoder = load(bundle.path("decoder.onnx"), *decoder_names(bundle.manifest.model.text.layers))
+            names = decoder_names(bundle.manifest.model.text.layers)
+            self.decoder = load(bundle.path("decoder.onnx"), *names, optional_outputs=(GREEDY_TOKEN,))
 
     def encode_image(self, pixels: NDArray[np.float32]) -> ImageFeatures:
         """pixels [A,3,H,W] -> features of all patches."""
@@ -167,6 +169,7 @@ def load_session(
     config: Mapping[str, str] = MappingProxyType({}),
     provider: str = PROVIDER,
     attach: Attach | None = None,
+    optional_outputs: tuple[str, ...] = (),
 ) -> ort.InferenceSession:
     """``config`` is what the bundle wants ONNX Runtime to be told. Nodes that ``provider`` lacks run on the CPU, but
     never all of them, and none where it is a plugin, which compiles whole graphs.
@@ -197,7 +200,7 @@ def load_session(
         ("inputs", inputs, session.get_inputs()),
         ("outputs", outputs, session.get_outputs()),
     ):
-        found = [node.name for node in nodes]
+        found = [node.name for node in nodes if node.name not in optional_outputs]
         if sorted(found) != sorted(expected):
             raise BundleError(
                 f"{path} has the {kind} {', '.join(found)}; expected {', '.join(expected)}. Export the bundle again."

@@ -6,25 +6,34 @@ embeddings, logits) passes through the host.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from grip_edge.bundle import Bundle
 from grip_edge.errors import PromptError
-from grip_edge.runtime.decoder import CachedDecoder
+from grip_edge.runtime.decoder import CPU, CachedDecoder
 from grip_edge.runtime.onnx_backend import PROVIDER, Attach, Graphs, Selection
 from grip_edge.runtime.positions import prompt_positions
 from grip_edge.runtime.prompt import Prompt
 from grip_edge.runtime.sampling import Sampler
+from grip_edge.runtime.token_step import TokenStep
 
 # Of a prompt; fewer would read the weights too often (docs/log.md).
 _TOKENS_AT_ONCE = 320
 
 # A cache of more times the capacity that a request needs is given back.
 _LONGEST_REUSED = 4
+
+
+class _Lane(NamedTuple):
+    """What one request needs at a time. ``step`` takes a token and its position."""
+
+    decoder: CachedDecoder
+    step: Callable[[int, int], None]
 
 
 class OnnxRuntimeGraphs(Graphs):
@@ -36,13 +45,13 @@ class OnnxRuntimeGraphs(Graphs):
         threads: int | None,
         backend: str,
         provider: str = PROVIDER,
-        device: str = "cpu",
+        device: str = CPU,
         attach: Attach | None = None,
     ) -> None:
         super().__init__(bundle, threads, provider, attach)
         self.backend = backend
         self._device = device
-        self._idle: list[CachedDecoder] = []  # one, or as many as there were requests at once
+        self._idle: list[_Lane] = []  # one, or as many as there were requests at once
 
     def next_tokens(
         self, prompt: Prompt, selection: Selection, visual_tokens: int, new_tokens: int, sampler: Sampler
@@ -50,30 +59,28 @@ class OnnxRuntimeGraphs(Graphs):
         """Up to ``new_tokens`` token ids; the first one costs the prefill, each other one a decoder step."""
         kept, rule = selection.kept_indices, self.manifest.positions
         positions = prompt_positions(len(prompt.before), kept, len(prompt.after), visual_tokens, rule)
-        capacity = self._capacity(positions.shape[1] + new_tokens)
-        decoder = self._decoder_for(capacity)
+        lane = self._lane_for(self._capacity(positions.shape[1] + new_tokens))
+        decoder, step = lane
+        choose = decoder.likeliest_token if sampler.is_greedy else partial(sampler.choose, decoder.logits)
+        last = int(positions[0, -1])
         try:
-            token = sampler.choose(self._prefill(decoder, self.prompt_embeds(prompt, selection), positions))
+            self._prefill(decoder, self.prompt_embeds(prompt, selection), positions)
+            token = choose()
             yield token
-            for position in range(positions[0, -1] + 1, positions[0, -1] + new_tokens):
-                token = sampler.choose(decoder.append(self.embed((token,)), np.array([[position]], np.int64)))
+            for position in range(last + 1, last + new_tokens):
+                step(token, position)
+                token = choose()
                 yield token
         finally:
-            self._idle.append(decoder)
+            self._idle.append(lane)
 
-    def _prefill(
-        self, decoder: CachedDecoder, embeds: NDArray[Any], positions: NDArray[np.int64]
-    ) -> NDArray[np.float32]:
-        """embeds [1,S,D], positions [1,S] -> logits [V] of the last token. In parts on a CPU: activations stay in its
-        caches, and attention to what is behind a part is never computed.
+    def _prefill(self, decoder: CachedDecoder, embeds: NDArray[Any], positions: NDArray[np.int64]) -> None:
+        """embeds [1,S,D], positions [1,S]. In parts on a CPU: activations stay in its caches, and attention to what is
+        behind a part is never computed.
         """
-        parts = -(-embeds.shape[1] // _TOKENS_AT_ONCE) if self._device == "cpu" else 1
-        *earlier, last = zip(
-            np.array_split(embeds, parts, axis=1), np.array_split(positions, parts, axis=1), strict=True
-        )
-        for part in earlier:
+        parts = -(-embeds.shape[1] // _TOKENS_AT_ONCE) if self._device == CPU else 1
+        for part in zip(np.array_split(embeds, parts, axis=1), np.array_split(positions, parts, axis=1), strict=True):
             decoder.append(*part)
-        return decoder.append(*last)
 
     def _capacity(self, needed: int) -> int:
         """Of a request's cache: what it needs, unless the graph was loaded with one length for all."""
@@ -87,13 +94,19 @@ class OnnxRuntimeGraphs(Graphs):
             )
         return fixed
 
-    def _decoder_for(self, capacity: int) -> CachedDecoder:
+    def _lane_for(self, capacity: int) -> _Lane:
         """An earlier request's, whose memory has been touched already, if it is neither too short nor far too long."""
         try:
-            decoder = self._idle.pop()  # no two threads get the same
+            lane = self._idle.pop()  # no two threads get the same
         except IndexError:
-            decoder = None
-        if decoder is None or not capacity <= decoder.cache.capacity <= _LONGEST_REUSED * capacity:
+            lane = None
+        if lane is None or not capacity <= lane.decoder.cache.capacity <= _LONGEST_REUSED * capacity:
             decoder = CachedDecoder(self.decoder, self.manifest.model.text, capacity, self._device)
-        decoder.restart()
-        return decoder
+            on_cpu = self._device == CPU
+            lane = _Lane(decoder, TokenStep(self._embed, decoder).run if on_cpu else partial(self._append, decoder))
+        lane.decoder.restart()
+        return lane
+
+    def _append(self, decoder: CachedDecoder, token: int, position: int) -> None:
+        """Devices take their copies while binding: there a token goes the way of a prompt."""
+        decoder.append(self.embed((token,)), np.array([[position]], np.int64))

@@ -49,12 +49,16 @@ class Sampler:
         """logits [V] -> token id."""
         best = int(np.argmax(logits))
         if math.isnan(logits[best]):  # argmax stops at the first NaN
-            raise BundleError("decoder.onnx produced NaN; check the bundle with  grip-edge verify , or use fp32.")
+            raise not_a_number()
         if self.is_greedy:
             return best
         self._rng = self._rng or np.random.default_rng(self._sampling.seed)
         weights = nucleus(softmax(logits, self._sampling.temperature), self._sampling.top_p)
         return int(self._rng.choice(len(weights), p=weights))
+
+
+def not_a_number() -> BundleError:
+    return BundleError("decoder.onnx produced NaN; check the bundle with  grip-edge verify , or use fp32.")
 
 
 def softmax(logits: NDArray[np.floating], temperature: float) -> NDArray[np.float64]:

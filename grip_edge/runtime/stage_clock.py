@@ -1,4 +1,4 @@
-"""Wall-clock time by stage, without gaps: what one stage does not take, the next one does."""
+"""Wall-clock time of one request by stage, without gaps: what one stage does not take, the next one does."""
 
 from __future__ import annotations
 
@@ -6,21 +6,28 @@ import time
 
 
 class StageClock:
-    """Starts when it is made. ``lap`` gives the time since the last lap to a stage; ``resume`` drops that time."""
+    """Starts when it is made, and stands from ``pause`` to ``resume``. ``lap`` gives a stage the time from the last lap
+    to now, or to ``at_ms``.
+    """
 
     def __init__(self) -> None:
         self.laps_ms: dict[str, float] = {}
-        self._last = time.perf_counter()
+        self._last_ms = 0.0
+        self._paused_at_ms: float | None = None
+        self._start = time.perf_counter()
 
-    def lap(self, stage: str) -> None:
-        now = time.perf_counter()
-        self.laps_ms[stage] = self.laps_ms.get(stage, 0.0) + 1000.0 * (now - self._last)
-        self._last = now
-
-    @property
     def elapsed_ms(self) -> float:
-        """Up to the last lap."""
-        return sum(self.laps_ms.values())
+        return 1000.0 * (time.perf_counter() - self._start)
+
+    def lap(self, stage: str, at_ms: float | None = None) -> None:
+        now_ms = self.elapsed_ms() if at_ms is None else at_ms
+        self.laps_ms[stage] = self.laps_ms.get(stage, 0.0) + now_ms - self._last_ms
+        self._last_ms = now_ms
+
+    def pause(self) -> None:
+        self._paused_at_ms = self.elapsed_ms()
 
     def resume(self) -> None:
-        self._last = time.perf_counter()
+        if self._paused_at_ms is not None:
+            self._start += (self.elapsed_ms() - self._paused_at_ms) / 1000.0
+            self._paused_at_ms = None

@@ -33,33 +33,37 @@ class Stream:
         self._request = request
         self._result: Result | None = None
         self.encoded: EncodedImage | None = None
-        self._pieces = self._answer()
+        self._clock = StageClock()
+        self._detokenizer = Detokenizer(pipeline.tokenizer)
+        self._texts: list[str] = []  # one for each token that was read as text
+        self._rest = ""  # of the text, where the last tokens were not read so
+        self._tokens = self._answer()
 
     def __iter__(self) -> Iterator[str]:
-        return self._pieces
+        for token in self._tokens:
+            self._texts.append(self._detokenizer.add(token))
+            if self._texts[-1]:
+                self._clock.pause()
+                yield self._texts[-1]
+                self._clock.resume()
+        rest, self._rest = self._rest, ""
+        if rest:
+            yield rest
 
     def result(self) -> Result:
         """The whole answer with its timings; computes what has not been read yet."""
-        for _ in self._pieces:
+        self._clock.resume()  # where only a part was read
+        for _ in self._tokens:  # no text of these is needed before the end
             pass
         if self._result is None:
             raise RuntimeError("This answer ended with an error, so it has no result.")
         return self._result
 
-    def _answer(self) -> Iterator[str]:
-        pipeline, request, clock = self._pipeline, self._request, StageClock()
-        if isinstance(request.image, EncodedImage):
-            encoded, vision_cached = request.image, True
-            prompt, budget = check_request(pipeline, request, encoded.plan)
-            clock.lap("preprocess")
-        else:
-            image = open_image(request.image)
-            plan = pipeline.preprocess.plan(image)
-            prompt, budget = check_request(pipeline, request, plan)
-            pixels = pipeline.preprocess(image)
-            clock.lap("preprocess")
-            features, vision_cached = pipeline.encode_image(pixels)
-            encoded = EncodedImage(features, plan)
+    def _answer(self) -> Iterator[int]:
+        """The tokens of the answer, through all stages; then the result."""
+        pipeline, request = self._pipeline, self._request
+        clock = self._clock = StageClock()
+        encoded, vision_cached, prompt, budget = self._encode()
         self.encoded = encoded
         clock.lap("vision")
         question_embeds = pipeline.graphs.embed(prompt.question)
@@ -67,30 +71,24 @@ class Stream:
         clock.lap("select")
 
         tokens: list[int] = []
-        pieces: list[str] = []
         token_ms: list[float] = []
-        detokenizer = Detokenizer(pipeline.tokenizer)
         stops = () if request.ignore_stop else pipeline.manifest.prompt.stop_token_ids
         sampler = Sampler(request.sampling)
         new = pipeline.graphs.next_tokens(prompt, selection, budget.visual_tokens, request.max_new_tokens, sampler)
         for token in new:
-            clock.lap("decode" if token_ms else "prefill")
-            token_ms.append(clock.elapsed_ms)
+            token_ms.append(clock.elapsed_ms())
             if token in stops:
                 break
             tokens.append(token)
-            pieces.append(detokenizer.add(token))
-            if pieces[-1]:
-                clock.lap("decode")
-                yield pieces[-1]
-                clock.resume()
-        pieces.append(detokenizer.flush())
+            yield token
+        self._rest = self._detokenizer.add(*tokens[len(self._texts) :]) + self._detokenizer.flush()
+        clock.lap("prefill", token_ms[0])
         clock.lap("decode")
         stages_ms = {f"{stage}_ms": ms for stage, ms in clock.laps_ms.items()}
         timings = Timings(**stages_ms, vision_cached=vision_cached, token_ms=tuple(token_ms))
         decode_steps = len(token_ms) - 1
         self._result = Result(
-            answer="".join(pieces),
+            answer="".join((*self._texts, self._rest)),
             tokens=tuple(tokens),
             budget=budget,
             kept_indices=tuple(selection.kept_indices.tolist()),
@@ -100,8 +98,21 @@ class Stream:
             bundle=str(pipeline.bundle.folder),
             scores=tuple(selection.scores.tolist()),
         )
-        if pieces[-1]:
-            yield pieces[-1]
+
+    def _encode(self) -> tuple[EncodedImage, bool, Prompt, BudgetUse]:
+        """The image behind the tower, whether it was known already, and the request against its number of tokens."""
+        pipeline, request = self._pipeline, self._request
+        if isinstance(request.image, EncodedImage):
+            prompt, budget = check_request(pipeline, request, request.image.plan)
+            self._clock.lap("preprocess")
+            return request.image, True, prompt, budget
+        image = open_image(request.image)
+        plan = pipeline.preprocess.plan(image)
+        prompt, budget = check_request(pipeline, request, plan)
+        pixels = pipeline.preprocess(image)
+        self._clock.lap("preprocess")
+        features, vision_cached = pipeline.encode_image(pixels)
+        return EncodedImage(features, plan), vision_cached, prompt, budget
 
 
 def check_request(pipeline: Pipeline, request: Request, plan: TilePlan | None) -> tuple[Prompt, BudgetUse]:

@@ -162,7 +162,8 @@ def test_decoder_prefill_and_steps(
     for end in (5, 6, 9, 10, 11, 12):  # prefill, a step, a chunk, steps
         piece = slice(start, end)
         inputs = {"embeds": embeds[:, piece], "position_ids": positions[:, piece], "write_start": np.array([start])}
-        logits, *new_caches = decoder.run(None, inputs | caches)
+        outputs = ["logits", *(f"new_{name}" for name in names)]
+        logits, *new_caches = decoder.run(outputs, inputs | caches)
         assert_close(f"logits of position {end - 1}", logits[0], expected[end - 1])
         flat = [torch.from_numpy(cache) for cache in caches.values()]
         pairs = tuple(zip(flat[::2], flat[1::2], strict=True))
@@ -196,7 +197,8 @@ def test_every_form_of_attention_exports(
     cache = np.zeros((1, kv_heads, 8, 10), np.float32)
     inputs = {"embeds": random_array(6, 1, 5, text.width), "position_ids": np.arange(5)[None]}
     inputs["write_start"] = np.array([0])
-    found = decoder.run(None, inputs | {"cache_key_0": cache, "cache_value_0": cache})
+    outputs = ["logits", "new_cache_key_0", "new_cache_value_0"]
+    found = decoder.run(outputs, inputs | {"cache_key_0": cache, "cache_value_0": cache})
     pair = (torch.from_numpy(cache), torch.from_numpy(cache))
     logits, caches = network(*(torch.from_numpy(value) for value in inputs.values()), (pair,))
     for what, one, other in zip(("logits", "keys", "values"), found, (logits, *caches[0]), strict=True):
@@ -218,7 +220,7 @@ def test_inputs_and_outputs_have_their_names_and_dynamic_axes(exported: Sessions
         ),
         "decoder.onnx": (
             {"embeds": [1, "S", text.width], "position_ids": [1, "S"], "write_start": [1], **caches},
-            {"logits": [1, text.vocab_size], **new_caches},
+            {"logits": [1, text.vocab_size], **new_caches, "next_token": [1, 1]},
         ),
     }
     for name, (inputs, outputs) in expected.items():

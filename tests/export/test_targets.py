@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from grip_edge.calibration.scorer_files import load_scorer
 from grip_edge.calibration.selection import keep_best_numpy
 from grip_edge.catalog import SCORER_FOLDER, find_model
+from grip_edge.engines import GREEDY_TOKEN
 from grip_edge.errors import UserError
 from grip_edge.export.checkpoint import Checkpoint, open_checkpoint
 from grip_edge.export.precision import PrecisionOptions
@@ -23,7 +24,7 @@ from grip_edge.export.selector import ScorerSelector, Selector
 from grip_edge.export.targets.budget_select import budget_select_function
 from grip_edge.export.targets.check import TargetError, check_graph
 from grip_edge.export.targets.formats import target_formats
-from grip_edge.export.targets.table import ALIASES, BOARDS, CPU, TARGETS, find_target, target_names
+from grip_edge.export.targets.table import ALIASES, BOARDS, CPU, ONNX_RUNTIME, TARGETS, find_target, target_names
 from tests.export.comparing import assert_close, random_array
 from tests.export.lowered import GRAPHS, lowered, node_kinds, traced_graphs
 from tests.toy_model import VISUAL_TOKENS
@@ -77,6 +78,10 @@ def test_every_form_equals_the_reference(name: str, file_name: str, traced: dict
     expected = run(traced[file_name], feeds)
     for precision, tolerance in (("fp32", 1e-4), ("fp16", FP16_TOLERANCE)):
         found = run(lowered(traced[file_name], file_name, TARGETS[name], precision), feeds)
+        chosen = found.pop(GREEDY_TOKEN, None)
+        assert (chosen is not None) == (file_name == "decoder.onnx" and TARGETS[name].engine == ONNX_RUNTIME)
+        if chosen is not None:
+            assert chosen.tolist() == [[found["logits"].argmax()]]
         assert list(found) == list(expected)
         for output, reference in expected.items():
             scale = 1.0 if precision == "fp32" else max(1.0, float(np.abs(reference).max()))

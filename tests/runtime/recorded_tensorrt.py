@@ -30,7 +30,6 @@ from grip_edge.engines import (
     read_engines,
     source_hashes,
 )
-from grip_edge.export.tensorrt.source import add_greedy_token
 
 _TYPES = {1: "FLOAT", 10: "HALF", 7: "INT64", 9: "BOOL"}
 _NUMPY = {"FLOAT": np.float32, "HALF": np.float16, "INT64": np.int64, "BOOL": np.bool_}
@@ -154,9 +153,7 @@ def write_engines(bundle: Bundle, folder: Path, capacity: int, in_place: bool = 
     """The bundle's graphs in the place of engines, as ``grip-edge build`` lays them out."""
     folder.mkdir(parents=True)
     for graph in GRAPH_NAMES:
-        model = onnx.load(bundle.path(graph))
-        if graph == "decoder.onnx":
-            add_greedy_token(model)
+        model = onnx.load(bundle.path(graph))  # of a bundle for cpu, whose decoder chooses the token too
         (folder / engine_name(graph)).write_bytes(model.SerializeToString())
     manifest = EngineManifest(
         SCHEMA_VERSION, "tensorrt_rtx", "1.7.1.116", (86,), "rtx", "fp32", None, capacity, in_place, (),

@@ -31,6 +31,8 @@ def byte_level() -> Tokenizer:
     return tokenizer
 
 
+TEXTS = st.text(st.one_of(st.sampled_from("abc de"), st.characters(exclude_categories=["Cs"])), max_size=20)
+
 TOKENIZERS = {"byte fallback": byte_fallback(), "byte level": byte_level()}
 
 
@@ -41,7 +43,7 @@ def pieces_of(tokenizer: Tokenizer, ids: list[int]) -> list[str]:
 
 @pytest.mark.parametrize("name", TOKENIZERS)
 @settings(deadline=None, max_examples=60)
-@given(text=st.text(st.one_of(st.sampled_from("abc de"), st.characters(exclude_categories=["Cs"])), max_size=20))
+@given(text=TEXTS)
 def test_pieces_join_to_the_text_and_hold_whole_characters(name: str, text: str) -> None:
     text = text.replace("\ufffd", "").replace("▁", "")
     tokenizer = TOKENIZERS[name]
@@ -50,6 +52,18 @@ def test_pieces_join_to_the_text_and_hold_whole_characters(name: str, text: str)
     assert "".join(pieces) == tokenizer.decode(ids) == text
     assert not any("\ufffd" in piece for piece in pieces)
     assert pieces[-1] == ""
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+@settings(deadline=None, max_examples=60)
+@given(text=TEXTS, cut=st.integers(0, 40))
+def test_tokens_may_come_together(name: str, text: str, cut: int) -> None:
+    text = text.replace("\ufffd", "").replace("▁", "")
+    tokenizer = TOKENIZERS[name]
+    ids = tokenizer.encode(text, add_special_tokens=False).ids
+    detokenizer = Detokenizer(tokenizer)
+    pieces = [*(detokenizer.add(token) for token in ids[:cut]), detokenizer.add(*ids[cut:]), detokenizer.flush()]
+    assert "".join(pieces) == text
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)

@@ -62,12 +62,10 @@ def bundle(make_bundle: Callable[..., Path]) -> Path:
 
 
 def decoders(folder: Path) -> tuple[CachedDecoder, Any]:
-    from grip_edge.runtime.openvino.graphs import StatefulDecoder
-
     reference, found = (Pipeline.load(folder, 1, 0, backend) for backend in ("onnxruntime-cpu", "openvino"))
     return (
         CachedDecoder(reference.graphs.decoder, reference.manifest.model.text, 2 * PROMPT),
-        StatefulDecoder(found.graphs.decoder),
+        found.graphs.new_decoder(),
     )
 
 

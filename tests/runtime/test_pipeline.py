@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -113,6 +114,24 @@ def test_a_result_may_be_asked_for_before_the_end(pipeline: Pipeline, picture: P
     first = next(iter(stream))
     assert stream.result().answer.startswith(first)
     assert stream.result() is stream.result()
+
+
+def test_the_time_of_the_reader_does_not_count(pipeline: Pipeline, picture: Path) -> None:
+    stream = pipeline.stream(picture, QUESTION, 16, 20, ignore_stop=True)
+    pieces = iter(stream)
+    for _ in range(2):
+        next(pieces)
+        time.sleep(0.5)
+    assert stream.result().timings.total_ms < 500
+    assert sorted(stream.result().timings.token_ms) == list(stream.result().timings.token_ms)
+
+
+def test_what_was_not_read_before_the_result_comes_in_one_piece(pipeline: Pipeline, picture: Path) -> None:
+    stream = pipeline.stream(picture, QUESTION, 16, 20, ignore_stop=True)
+    first = next(iter(stream))
+    answer = stream.result().answer
+    assert [first, *stream] == [first, answer.removeprefix(first)]
+    assert list(stream) == []
 
 
 def test_nothing_is_computed_before_the_first_piece_is_read(pipeline: Pipeline) -> None:

@@ -110,7 +110,7 @@ class _Runs:
     """Keeps the time of every run of every ONNX Runtime session of this process."""
 
     def __init__(self) -> None:
-        self._runs: list[tuple[float, float]] = []  # when it ended, how long it took in milliseconds
+        self._runs: list[tuple[float, float]] = []  # when it began, how long it took in milliseconds
         self.watch(ort.InferenceSession, "run", "run_with_iobinding")
 
     def watch(self, of: type, *methods: str) -> None:
@@ -121,8 +121,8 @@ class _Runs:
         self._runs.clear()
 
     def around(self, moment: float) -> tuple[float, float]:
-        """Milliseconds within runs that ended before ``moment``, and within those after it."""
-        before = sum(ms for end, ms in self._runs if end <= moment)
+        """Milliseconds within runs that began before ``moment``, and within those after it."""
+        before = sum(ms for start, ms in self._runs if start <= moment)
         return before, sum(ms for _, ms in self._runs) - before
 
     def _timed(self, method: Callable[..., Any]) -> Callable[..., Any]:
@@ -132,7 +132,7 @@ class _Runs:
                 return method(*arguments, **options)
             finally:
                 end = time.monotonic()
-                self._runs.append((end, 1000 * (end - start)))
+                self._runs.append((start, 1000 * (end - start)))
 
         return run
 

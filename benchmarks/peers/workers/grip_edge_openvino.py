@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from benchmarks.peers.protocol import Message, serve
 from benchmarks.peers.workers.common import versions
 from benchmarks.peers.workers.grip_edge import GripEdge
-from grip_edge.runtime.openvino.graphs import OpenVinoGraphs, StatefulDecoder
+from grip_edge.runtime.openvino.decoder import StatefulDecoder
+from grip_edge.runtime.openvino.graphs import OpenVinoGraphs
 
 
 class GripEdgeOnOpenVino(GripEdge):
@@ -28,7 +29,7 @@ class GripEdgeOnOpenVino(GripEdge):
         return versions("grip-edge", "onnxruntime", "openvino")
 
     def logits(self, embeds: NDArray[Any]) -> NDArray[Any]:
-        decoder = StatefulDecoder(self.pipeline.graphs.decoder)
+        decoder: StatefulDecoder = self.pipeline.graphs.new_decoder()
         decoder.restart()
         return decoder.append(embeds, np.arange(embeds.shape[1])[None])
 

@@ -21,6 +21,7 @@ from grip_edge.errors import UserError
 from grip_edge.export.layout import INLINE_BYTES
 from grip_edge.export.passes.editing import set_weight
 from grip_edge.export.passes.widen_weights import WidenWeights
+from grip_edge.export.targets.greedy_token import drop_greedy_token
 from grip_edge.export.weights import FloatWeight, Weight, given_weight
 
 FLOAT_FORMATS = ("fp32", "fp16", "bf16")
@@ -62,6 +63,7 @@ def float_model(bundle: Bundle, file_name: str) -> ir.Model:
         if weight is not None:
             set_weight(value, weight)
     WidenWeights()(model)
+    drop_greedy_token(model)
     return model
 
 

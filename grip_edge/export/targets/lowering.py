@@ -21,6 +21,7 @@ from grip_edge.export.targets.decompose_attention import DecomposeAttention
 from grip_edge.export.targets.decompose_rms_norm import DecomposeRmsNorm
 from grip_edge.export.targets.decompose_rotary import DecomposeRotary
 from grip_edge.export.targets.formats import computes_in_half, plain_scheme, without_halves
+from grip_edge.export.targets.greedy_token import AddGreedyToken
 from grip_edge.export.targets.half_compute import HalfCompute
 from grip_edge.export.targets.older_opset import OlderOpset
 from grip_edge.export.targets.plain_attention import PlainAttention
@@ -95,4 +96,6 @@ def _target_passes(target: Target, half: bool) -> list[ir.passes.InPlacePass]:
         passes.append(FuseCachedAttention())
     if target.with_budget_select:
         passes.append(CarryBudgetSelect())
+    if not target.is_compiled:
+        passes.append(AddGreedyToken())
     return [*passes, OlderOpset(target.opset)]

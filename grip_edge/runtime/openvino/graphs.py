@@ -6,11 +6,10 @@ where it has it, and keep the cache in 8 bits.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import numpy as np
 import openvino as ov
@@ -19,7 +18,9 @@ from numpy.typing import NDArray
 from grip_edge.bundle import Bundle
 from grip_edge.errors import BundleError, UserError
 from grip_edge.runtime.onnx_backend import ImageFeatures, Selection, SelectionGraphs, features_in_parts
-from grip_edge.runtime.openvino.stateful_decoder import ROWS, with_own_cache
+from grip_edge.runtime.openvino.decoder import StatefulDecoder
+from grip_edge.runtime.openvino.pool import Pool
+from grip_edge.runtime.openvino.stateful_graph import with_own_cache
 from grip_edge.runtime.positions import prompt_positions
 from grip_edge.runtime.prompt import Prompt
 from grip_edge.runtime.sampling import Sampler
@@ -27,7 +28,6 @@ from grip_edge.runtime.sampling import Sampler
 BACKEND = "openvino"
 
 _Settings = dict[str, Any]
-_Worker = TypeVar("_Worker")
 
 
 class OpenVinoGraphs(SelectionGraphs):
@@ -41,8 +41,11 @@ class OpenVinoGraphs(SelectionGraphs):
         settings = _settings(bundle, threads)
         core = ov.Core()
         self._visions = Pool(_compiled(core, bundle.path("vision.onnx"), settings).create_infer_request)
-        self.decoder = _compiled(core, bundle.path("decoder.onnx"), settings, is_decoder=True)
-        self._decoders = Pool(lambda: StatefulDecoder(self.decoder))
+        self._decoder = _compiled(core, bundle.path("decoder.onnx"), settings, is_decoder=True)
+        self._decoders = Pool(self.new_decoder)
+
+    def new_decoder(self) -> StatefulDecoder:
+        return StatefulDecoder(self._decoder, self._embed)
 
     def encode_image(self, pixels: NDArray[np.float32]) -> ImageFeatures:
         """pixels [A,3,H,W] -> features of all patches."""
@@ -60,54 +63,16 @@ class OpenVinoGraphs(SelectionGraphs):
         rule = self.manifest.positions
         positions = prompt_positions(len(prompt.before), selection.kept_indices, len(prompt.after), visual_tokens, rule)
         with self._decoders.one() as decoder:
+            choose = decoder.likeliest_token if sampler.is_greedy else partial(sampler.choose, decoder.logits)
+            last = int(positions[0, -1])
             decoder.restart()
-            token = sampler.choose(decoder.append(self.prompt_embeds(prompt, selection), positions))
+            decoder.append(self.prompt_embeds(prompt, selection), positions)
+            token = choose()
             yield token
-            for position in range(positions[0, -1] + 1, positions[0, -1] + new_tokens):
-                token = sampler.choose(decoder.append(self.embed((token,)), np.array([[position]], np.int64)))
+            for position in range(last + 1, last + new_tokens):
+                decoder.step(token, position)
+                token = choose()
                 yield token
-
-
-class Pool(Generic[_Worker]):
-    """What only one thread can use at a time: as many of them as there were requests at once."""
-
-    def __init__(self, make: Callable[[], _Worker]) -> None:
-        self._make = make
-        self._idle: list[_Worker] = []
-
-    @contextmanager
-    def one(self) -> Iterator[_Worker]:
-        try:
-            worker = self._idle.pop()  # no two threads get the same
-        except IndexError:
-            worker = self._make()
-        try:
-            yield worker
-        finally:
-            self._idle.append(worker)
-
-
-class StatefulDecoder:
-    """Not shareable: one request at a time."""
-
-    def __init__(self, decoder: ov.CompiledModel) -> None:
-        self._request = decoder.create_infer_request()
-        self._filled = np.zeros(1, np.int64)
-        self._only_row = np.zeros(1, np.int32)
-
-    def restart(self) -> None:
-        """Forgets the tokens seen."""
-        self._request.reset_state()
-        self._filled[0] = 0
-
-    def append(self, embeds: NDArray[Any], position_ids: NDArray[np.int64]) -> NDArray[np.float32]:
-        """embeds [1,S,D] and position_ids [1,S] of S new tokens -> logits [V] after the last, until the next call."""
-        feeds = {
-            "embeds": embeds, "position_ids": position_ids, "write_start": self._filled, ROWS: self._only_row,
-        }  # fmt: skip
-        logits = self._request.infer(feeds, share_inputs=True, share_outputs=True)[0]
-        self._filled += embeds.shape[1]
-        return np.asarray(logits[0])
 
 
 def _require_fixed_scales(bundle: Bundle) -> None:
