@@ -13,7 +13,10 @@ RTX14  := $(VENV)/tensorrt-rtx-1.4.0.76
 SITES  := if [ -d $(RTX) ]; then export GRIP_EDGE_RTX_SITE=$(abspath $(RTX)); fi; \
           if [ -d $(RTX14) ]; then export GRIP_EDGE_RTX14_SITE=$(abspath $(RTX14)); fi
 
-.PHONY: demo test test-rtx rtx lint docs wheel clean
+# What runs on devices, some of which have Python 3.10.
+DEVICE := $(wildcard grip_edge/*.py) $(addprefix grip_edge/,cli planning plugin reporting runtime export/tensorrt)
+
+.PHONY: demo test test-rtx test-python310 rtx lint docs wheel clean
 
 demo: $(READY)
 	$(BIN)/grip-edge export --model llava-tiny --budget-range 0.1,0.5 --out grip-bundle --force
@@ -24,12 +27,21 @@ test: $(READY) lint rtx
 	$(SITES); $(BIN)/python -m pytest
 
 test-rtx: rtx
-	$(SITES); $(BIN)/python -m pytest tests/export/test_engines.py tests/export/test_engines_by_form.py
+	$(SITES); $(BIN)/python -m pytest tests/export/test_engines.py tests/export/test_engines_by_form.py tests/export/test_engine_gates.py
 
 lint: $(READY)
 	$(BIN)/ruff check grip_edge tests benchmarks examples docs
 	$(BIN)/ruff format --check grip_edge tests benchmarks examples docs
 	$(BIN)/mypy
+	$(BIN)/mypy --python-version 3.10 $(DEVICE)
+
+# The device side in a real Python 3.10:  make test-python310 PYTHON310=/path/to/python3.10
+PYTHON310 ?= python3.10
+OLD_VENV  := $(VENV)/python-3.10
+test-python310: $(READY)
+	[ -d $(OLD_VENV) ] || $(PYTHON310) -m venv $(OLD_VENV)
+	$(OLD_VENV)/bin/python -m pip install --quiet --disable-pip-version-check .
+	GRIP_EDGE_PYTHON310=$(abspath $(OLD_VENV))/bin/python $(BIN)/python -m pytest tests/test_python310.py
 
 # 100 MB to download each, for Linux on x86-64 and ARM servers. Elsewhere, and without network, the tests are skipped.
 rtx: $(READY)
@@ -46,7 +58,7 @@ docs: $(READY)
 # PyTorch first and pinned: any CPU build does, and nothing after it may replace it.
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" \
-	  || { echo "grip-edge needs Python 3.11 or newer; run  make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 2; }
+	  || { echo "Exporting and testing take Python 3.11 or newer (a device 3.10); run  make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'

@@ -12,16 +12,26 @@ AUTO_BUDGET = "auto"
 
 
 @dataclass(frozen=True)
+class SliceEvidence:
+    """Questions of one skill or other group. ``agreement_low`` holds for this slice alone, at the same confidence."""
+
+    questions: int
+    agreement: float
+    agreement_low: float
+    accuracy: float
+
+
+@dataclass(frozen=True)
 class BudgetEvidence:
     """One budget, measured. ``agreement_low`` is where the test of ``method`` still holds; ``accuracy`` is the
-    share of exact matches; ``slices`` are agreements by skill or other group of questions.
+    share of exact matches; ``slices`` are by skill or other group of questions.
     """
 
     kept_tokens: int
     agreement: float
     agreement_low: float
     accuracy: float
-    slices: dict[str, float]
+    slices: dict[str, SliceEvidence]
     ttft_p50_ms: float
     ttft_p90_ms: float
 

@@ -25,6 +25,8 @@ TOKENIZER_NAME = "tokenizer.json"
 # In a partial bundle: what is finished (``export.journal``).
 RESUME_NAME = "export-journal.jsonl"
 
+_HASHED_AT_ONCE_BYTES = 2**20
+
 _EXPORT_HINT = "grip-edge export --model llava-tiny --budget-range 0.1,0.5"
 
 
@@ -88,8 +90,11 @@ def record_file(folder: Path, path: Path) -> FileRecord:
 
 
 def sha256_of(path: Path) -> str:
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while block := file.read(_HASHED_AT_ONCE_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def replace_manifest(bundle: Bundle, manifest: Manifest) -> None:

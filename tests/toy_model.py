@@ -46,8 +46,13 @@ def toy_tokenizer() -> Any:
     )
 
 
-def save_toy_checkpoint(folder: Path, *, seed: int = 0, tied: bool = True, shard_size: str = "5GB") -> Path:
-    """Writes model, tokenizer, processor and chat template to ``folder`` in LLaVA-1.5's Hugging Face form."""
+def save_toy_checkpoint(
+    folder: Path, *, seed: int = 0, tied: bool = True, shard_size: str = "5GB", head_dim: int = 12
+) -> Path:
+    """Writes model, tokenizer, processor and chat template to ``folder`` in LLaVA-1.5's Hugging Face form.
+
+    ``head_dim`` is the decoder's; fused attention wants a multiple of 8.
+    """
     import torch
     from transformers import (
         CLIPImageProcessorPil,
@@ -64,7 +69,8 @@ def save_toy_checkpoint(folder: Path, *, seed: int = 0, tied: bool = True, shard
         image_size=IMAGE_SIDE_PX, patch_size=PATCH_PX, projection_dim=32,
     )  # fmt: skip
     text = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=48, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4,
+        vocab_size=len(tokenizer), hidden_size=4 * head_dim, intermediate_size=96, num_hidden_layers=2,
+        num_attention_heads=4,
         num_key_value_heads=2, max_position_embeddings=256, rms_norm_eps=1e-5, tie_word_embeddings=tied,
         pad_token_id=tokenizer.pad_token_id, bos_token_id=1, eos_token_id=2,
     )  # fmt: skip

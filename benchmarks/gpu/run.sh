@@ -8,7 +8,8 @@
 # 2  the runtime's use of CUDA: memory, copies, a recorded graph of launches
 # 3  ONNX Runtime on CUDA: llava-tiny at budgets 0.1 to 1.0, answers against the CPU, latency
 # 4  TensorRT or TensorRT-RTX: engines of llava-tiny, answers against the CPU, latency
-# 5  the shape of LLaVA-1.5-7B with few layers on ONNX Runtime's CUDA, budgets 0.1 to 1.0
+# 5  ONNX Runtime on TensorRT-RTX's provider: the same
+# 6  the shape of LLaVA-1.5-7B with few layers on ONNX Runtime's CUDA, budgets 0.1 to 1.0
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 OUT=$(mkdir -p "${1:-gpu-results}" && cd "${1:-gpu-results}" && pwd)
@@ -102,6 +103,14 @@ if [ -n "$TARGET" ]; then
     run 180 "tensorrt" "$PYTHON" benchmarks/gpu/end_to_end.py "$ENGINES" tensorrt "$OUT/tensorrt.json"
 else
     skip "neither tensorrt nor tensorrt_rtx is installed"
+fi
+if has onnxruntime_ep_nv_tensorrt_rtx; then
+    ENGINES=$OUT/bundle-rtx
+    [ -f "$ENGINES/grip.json" ] || run 240 export-rtx "$PYTHON" -m grip_edge.cli.main export --model llava-tiny \
+        --budget-range 0.1,0.5 --target rtx --precision fp16 --out "$ENGINES" --force
+    run 180 ort-rtx "$PYTHON" benchmarks/gpu/end_to_end.py "$ENGINES" onnxruntime-rtx "$OUT/ort-rtx.json"
+else
+    skip "ONNX Runtime has no TensorRT-RTX provider here (pip install onnxruntime-ep-nv-tensorrt-rtx)"
 fi
 [ -z "${SEVEN_B:-}" ] || run 240 seven-b "$PYTHON" benchmarks/gpu/seven_b_shape.py "$OUT/seven-b.json"
 "$PYTHON" benchmarks/gpu/report.py "$OUT" && cat "$OUT/gpu.md"

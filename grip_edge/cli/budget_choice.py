@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from grip_edge.budget_record import BudgetEvidence, RecommendedBudget
+from grip_edge.budget_record import BudgetEvidence, RecommendedBudget, SliceEvidence
 from grip_edge.bundle import Bundle, replace_manifest
 from grip_edge.calibration.budget_choice import METHOD, Measured, choose, lower_bound
 from grip_edge.calibration.data import AskedData, AskedQuestion, open_data
@@ -73,14 +73,22 @@ class _Answered:
         return np.array([float(own == other) for own, other in zip(self.answers[row], self.answers[0], strict=True)])
 
     def by_image(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Means over the questions of each image: [R] -> [images]."""
-        means: NDArray[np.float64] = np.bincount(self.owners, weights=scores) / np.bincount(self.owners)
+        """Means over the questions of each image: [R] -> [images], without images that have none."""
+        counts = np.bincount(self.owners)
+        asked = counts > 0
+        means: NDArray[np.float64] = np.bincount(self.owners, weights=scores)[asked] / counts[asked]
         return means
 
     def accuracy(self, row: int) -> float:
         """Share of exact matches."""
         pairs = zip(self.answers[row], self.questions, strict=True)
         return float(np.mean([RULES["exact"].score(text, question.references) for text, question in pairs]))
+
+    def of_group(self, group: str) -> _Answered:
+        """The questions of one skill or other group."""
+        chosen = [index for index, question in enumerate(self.questions) if str(question.group) == group]
+        answers = tuple(tuple(row[index] for index in chosen) for row in self.answers)
+        return _Answered(tuple(self.questions[index] for index in chosen), self.owners[chosen], answers)
 
 
 def recommend_budget(bundle: Bundle, request: BudgetRequest) -> RecommendedBudget:
@@ -159,14 +167,19 @@ def _times(
 
 
 def _evidence(one: Measured, answered: _Answered, row: int, confidence: float) -> BudgetEvidence:
-    same = answered.agreement(row)
-    groups = np.array([question.group for question in answered.questions])
+    groups = sorted({str(question.group) for question in answered.questions})
     return BudgetEvidence(
         kept_tokens=one.kept_tokens,
-        agreement=float(same.mean()),
+        agreement=float(answered.agreement(row).mean()),
         agreement_low=1.0 if one.unpruned else lower_bound(one.agreement, confidence),
         accuracy=answered.accuracy(row),
-        slices={str(group): float(same[groups == group].mean()) for group in np.unique(groups)},
+        slices={group: _slice(answered.of_group(group), row, confidence, one.unpruned) for group in groups},
         ttft_p50_ms=float(np.median(one.ttft_ms)),
         ttft_p90_ms=one.ttft_p90_ms,
     )
+
+
+def _slice(answered: _Answered, row: int, confidence: float, unpruned: bool) -> SliceEvidence:
+    same = answered.agreement(row)
+    low = 1.0 if unpruned else lower_bound(answered.by_image(same), confidence)
+    return SliceEvidence(len(same), float(same.mean()), low, answered.accuracy(row))

@@ -6,7 +6,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from grip_edge.budget_record import RecommendedBudget
+from grip_edge.budget_record import BudgetEvidence, RecommendedBudget
 from grip_edge.bundle import Bundle
 
 
@@ -25,14 +25,28 @@ def print_recommendation(bundle: Bundle, found: RecommendedBudget) -> None:
             f"{one.ttft_p90_ms:.1f}",
         )
         table.add_row(*cells, style="bold" if one.kept_tokens == found.kept_tokens else None)
-    Console(highlight=False).print(table)
+    console = Console(highlight=False)
+    console.print(table)
+    chosen = _chosen(found)
+    if len(chosen.slices) > 1:
+        console.print(_by_group(chosen, found.confidence))
     click.echo(verdict(found, tokens))
     click.echo(f"Next:\n  grip-edge infer IMAGE QUESTION --bundle {bundle.folder} --budget auto")
 
 
+def _by_group(chosen: BudgetEvidence, confidence: float) -> Table:
+    table = Table(title=f"With {chosen.kept_tokens} tokens, by group of questions", title_style="bold")
+    for column in ("group", "questions", "as unpruned", f"at least ({confidence:g} each)", "right"):
+        table.add_column(column, justify="left" if column == "group" else "right")
+    for name, one in chosen.slices.items():
+        row = (f"{one.agreement:.1%}", f"{one.agreement_low:.1%}", f"{one.accuracy:.1%}")
+        table.add_row(name, str(one.questions), *row)
+    return table
+
+
 def verdict(found: RecommendedBudget, visual_tokens: int) -> str:
     """One sentence."""
-    chosen = next(one for one in found.evidence if one.kept_tokens == found.kept_tokens)
+    chosen = _chosen(found)
     wishes = []
     if "min_agreement" in found.promise:
         wishes.append(f"the unpruned answer in {found.promise['min_agreement']:.1%} of the questions")
@@ -44,3 +58,7 @@ def verdict(found: RecommendedBudget, visual_tokens: int) -> str:
         f"{chosen.agreement:.1%} as unpruned ({sure}), {chosen.accuracy:.1%} right, "
         f"TTFT {chosen.ttft_p90_ms:.1f} ms at the 90th percentile on {found.processor}."
     )
+
+
+def _chosen(found: RecommendedBudget) -> BudgetEvidence:
+    return next(one for one in found.evidence if one.kept_tokens == found.kept_tokens)

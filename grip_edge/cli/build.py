@@ -23,7 +23,11 @@ _EXTRA_PACKAGES = ("onnx",)
 )
 @click.option("--target", help="Expected target of the bundle; another one is an error.  [default: the bundle's]")
 @click.option("--expected-budget", help="Budget to tune for.  [default: the middle of the bundle's range]")
-@click.option("--max-new-tokens", type=int, default=256, show_default=True, help="Longest answer to make room for.")
+@click.option(
+    "--max-new-tokens",
+    type=int,
+    help="Longest answer to make room for.  [default: 256, or what the model's positions leave]",
+)
 @click.option("--workspace", "workspace_mib", type=int, help="Limit of TensorRT's scratch memory, in MiB.")
 @click.option(
     "--plugin", type=click.Path(path_type=Path), help="Library of the selection plugin.  [default: TensorRT's layers]"
@@ -34,7 +38,7 @@ def build(
     device: str | None,
     target: str | None,
     expected_budget: str | None,
-    max_new_tokens: int,
+    max_new_tokens: int | None,
     workspace_mib: int | None,
     plugin: Path | None,
     skip_memory_check: bool,

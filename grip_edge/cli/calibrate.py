@@ -11,7 +11,7 @@ from grip_edge.cli.extras import needs_extra
 from grip_edge.errors import UserError
 from grip_edge.export.accuracy.options import FINER, CalibrationOptions
 from grip_edge.export.precision import EMBEDDING_PRECISIONS, INT4_BLOCKS, PRECISIONS, PrecisionOptions
-from grip_edge.export.targets.table import CPU, ONNX_RUNTIME, find_target
+from grip_edge.export.targets.table import CPU, find_target
 
 if TYPE_CHECKING:
     from grip_edge.bundle import Bundle
@@ -183,7 +183,7 @@ def _print_summary(bundle: Bundle) -> None:
     for wide in record.wide:
         largest = "not finite" if wide.largest is None else f"up to {wide.largest:.3g}"
         console.print(f"Not for fp16: {wide.graph} {wide.layer}, values {largest} (fp16 ends at 65504)")
-    engines = find_target(bundle.manifest.target).engine != ONNX_RUNTIME
+    engines = find_target(bundle.manifest.target).is_compiled
     click.echo("Next:")
     click.echo(
         f"  grip-edge build {bundle.folder}"

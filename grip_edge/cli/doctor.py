@@ -26,7 +26,7 @@ def doctor(ctx: click.Context, only: str | None, as_json: bool) -> None:
       grip-edge doctor
       grip-edge doctor --only device,backends --json
     """
-    from grip_edge.cli.doctor_checks import GROUPS, run_checks
+    from grip_edge.cli.checks.groups import GROUPS, run_checks
     from grip_edge.cli.progress import progress
 
     wanted = tuple(GROUPS) if only is None else tuple(part.strip() for part in only.split(","))

@@ -11,7 +11,7 @@ from grip_edge.bundle import DEFAULT_BUNDLE, RESUME_NAME, partial_folder
 from grip_edge.cli.extras import needs_extra
 from grip_edge.export.options import ExportOptions
 from grip_edge.export.precision import EMBEDDING_PRECISIONS, INT4_BLOCKS, PRECISIONS, PrecisionOptions
-from grip_edge.export.targets.table import CPU, ONNX_RUNTIME, find_target, target_names
+from grip_edge.export.targets.table import CPU, find_target, target_names
 from grip_edge.policy_catalog import POLICY_SPECS
 
 if TYPE_CHECKING:
@@ -92,7 +92,8 @@ def _export_with_progress(options: ExportOptions) -> Bundle:
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("Loading PyTorch", total=1.0, amount="")
         with needs_extra("export", _EXTRA_PACKAGES):
             from grip_edge.export.exporter import export_bundle
@@ -141,6 +142,6 @@ def _print_summary(bundle: Bundle) -> None:
     console.print(f"Budgets served: {manifest.budget_range}, and 1.0.")
     option = "" if str(bundle.folder) == DEFAULT_BUNDLE else f" --bundle {bundle.folder}"
     console.print("Next:")
-    if find_target(manifest.target).engine != ONNX_RUNTIME:
+    if find_target(manifest.target).is_compiled:
         click.echo(f"  grip-edge build {bundle.folder}")
     click.echo(f"  grip-edge infer IMAGE QUESTION --budget {manifest.budget_range.max_tokens}{option}")

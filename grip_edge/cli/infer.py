@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 @click.option("--seed", type=int, help="Make draws repeatable (with --temperature).")
 @click.option("--kept-image", type=click.Path(path_type=Path), help="Write a PNG that shows which patches were kept.")
 @click.option(
-    "--backend", help="One of: onnxruntime-cpu, -cuda, -tensorrt, -rtx, tensorrt.  [default: the best that runs here]"
+    "--backend",
+    help="One of: onnxruntime-cpu, -cuda, -tensorrt, -rtx, openvino, tensorrt.  [default: the best that runs here]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of the streamed answer.")
 def infer(

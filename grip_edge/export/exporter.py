@@ -49,7 +49,7 @@ from grip_edge.export.selector import Selector, choose_selector
 from grip_edge.export.streamed_graph import StreamedSession
 from grip_edge.export.streamed_reference import StreamedReference
 from grip_edge.export.targets.formats import target_formats
-from grip_edge.export.targets.table import ONNX_RUNTIME, Target
+from grip_edge.export.targets.table import Target
 from grip_edge.export.tracing import check_weights, make_model
 from grip_edge.manifest import (
     SCHEMA_VERSION,
@@ -115,7 +115,7 @@ def export_bundle(options: ExportOptions, report: Report | None = None) -> Bundl
 def _plan(options: ExportOptions) -> _Plan:
     checkpoint = open_checkpoint(find_model(options.model))
     tiling, target = checkpoint.tiling, options.found_target
-    if tiling is not None and target.engine != ONNX_RUNTIME:
+    if tiling is not None and target.is_compiled:
         raise UserError(
             f"--target {options.target}: '{options.model}' cuts images into tiles, which engines do not take in this "
             "version; choose --target cpu or cuda."

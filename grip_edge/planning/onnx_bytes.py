@@ -47,7 +47,11 @@ class Port:
 
 
 def model_bytes(
-    nodes: Sequence[Node], tensors: Sequence[Tensor], inputs: Sequence[Port], outputs: Sequence[Port]
+    nodes: Sequence[Node],
+    tensors: Sequence[Tensor],
+    inputs: Sequence[Port],
+    outputs: Sequence[Port],
+    opset: int = _OPSET,
 ) -> bytes:
     graph = b"".join(
         [
@@ -58,7 +62,7 @@ def model_bytes(
             *(_message(12, _port(port)) for port in outputs),
         ]
     )
-    return _number(1, _IR_VERSION) + _message(7, graph) + _message(8, _text(1, "") + _number(2, _OPSET))
+    return _number(1, _IR_VERSION) + _message(7, graph) + _message(8, _text(1, "") + _number(2, opset))
 
 
 def _node(node: Node) -> bytes:

@@ -72,6 +72,9 @@ def _plugin_class(trt: Any, kernels: Any) -> Any:
         def clone(self) -> Any:
             return BudgetSelect()
 
+        def attach_to_context(self, context: Any) -> Any:
+            return self.clone()
+
     return BudgetSelect
 
 
@@ -111,15 +114,9 @@ class _Running:
     trt: Any
     kernels: Any
 
-    def clone(self) -> Any:
-        raise NotImplementedError
-
     def on_shape_change(self, inputs: list[Any], outputs: list[Any]) -> None: ...
 
     def set_tactic(self, tactic: int) -> None: ...
-
-    def attach_to_context(self, context: Any) -> Any:
-        return self.clone()
 
     def get_fields_to_serialize(self) -> Any:
         return self.trt.PluginFieldCollection([])

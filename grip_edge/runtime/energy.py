@@ -15,7 +15,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Self
 
 from grip_edge.runtime.nvml import Gpu
 from grip_edge.runtime.power_rails import ina3221_watts, rapl_joules, tegrastats_watts
@@ -39,7 +38,7 @@ class EnergyMeter:
     seconds: float = 0.0
     _start: float = 0.0
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> EnergyMeter:
         self._start = time.perf_counter()
         self.begin(self._start)
         return self

@@ -54,7 +54,8 @@ def _from_file(path: Path, name: str) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of oddities; what matters to the user is an error below
             with Image.open(path) as image:
-                check_pixels(*image.size, name)
+                width, height = image.size
+                check_pixels(width, height, name)
                 image.load()
                 return _upright(image)
     except ImageError:

@@ -18,7 +18,7 @@ from grip_edge.report import Machine, Memory
 from grip_edge.runtime.nvml import Gpu
 from grip_edge.runtime.onnx_backend import BACKEND
 
-_PACKAGES = ("onnxruntime", "onnxruntime-gpu", "tensorrt", "tensorrt-rtx", "numpy", "pillow", "tokenizers")
+_PACKAGES = ("onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "tensorrt-rtx", "numpy", "pillow", "tokenizers")
 # "# R36 (release), REVISION: 4.3, GCID: ..." is Linux for Tegra 36.4.3.
 _TEGRA_RELEASE = re.compile(r"# R(\d+) \(release\), REVISION: ([\d.]+)")
 

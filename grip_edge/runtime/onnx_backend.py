@@ -6,7 +6,9 @@ Not here: the decoder's cache binding (``decoder``).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,7 +23,8 @@ from grip_edge.allocator import large_blocks_returned
 from grip_edge.attention_kernel import whole_score_matrices
 from grip_edge.bundle import Bundle
 from grip_edge.engines import GREEDY_TOKEN
-from grip_edge.errors import BundleError, UserError
+from grip_edge.errors import BundleError, GripEdgeError, UserError
+from grip_edge.runtime.prompt import Prompt
 from grip_edge.tiles import TilePlan
 
 PROVIDER = "CPUExecutionProvider"
@@ -32,6 +35,12 @@ _TILES_AT_ONCE = 4
 
 # A graph with fewer weights than this is done before a second thread is awake (docs/log.md, selection cost).
 _SMALL_BYTES = 2**20
+
+# In ONNX Runtime's message about a graph of an opset that came after it.
+_NEWER_OPSET = re.compile(r"Opset (\d+) is under development")
+
+Attach = Callable[[ort.SessionOptions, str], None]
+"""Gives a session's options a provider that is a plugin, for the graph of that file name."""
 
 _VISION = (("pixels",), ("features",))
 _EMBED = (("token_ids",), ("embeds",))
@@ -59,15 +68,20 @@ class Selection:
     scores: NDArray[np.float32]
 
 
-class Graphs:
-    """The four sessions of one bundle. ``threads`` None leaves the number to ONNX Runtime."""
+class SelectionGraphs:
+    """The sessions of one bundle that stand between its tower and its decoder: embeddings and selection.
 
-    def __init__(self, bundle: Bundle, threads: int | None = None, provider: str = PROVIDER) -> None:
+    ``threads`` None leaves the number to ONNX Runtime; ``attach`` where ``provider`` is a plugin.
+    """
+
+    def __init__(
+        self, bundle: Bundle, threads: int | None = None, provider: str = PROVIDER, attach: Attach | None = None
+    ) -> None:
+        self.manifest = bundle.manifest
         config = bundle.manifest.session_config
-        load = partial(load_session, provider=provider)
+        load = partial(load_session, provider=provider, attach=attach)
         cls_attention = (_CLS_ATTENTION,) if bundle.manifest.scorer.reads_cls_attention else ()
-        self._vision_outputs = (*_VISION[1], *cls_attention)
-        self._vision = load(bundle.path("vision.onnx"), _VISION[0], self._vision_outputs, threads, config)
+        self.vision_outputs = (*_VISION[1], *cls_attention)
         self._embed = load(bundle.path("embed.onnx"), *_EMBED, 1, config)  # a look-up
         tiles = () if bundle.manifest.image.tiling is None else _TILES
         select_inputs = (*_SELECT[0], *tiles, *cls_attention)
@@ -78,22 +92,6 @@ class Graphs:
             1 if _is_small(bundle, "select.onnx") else threads,
             config,
         )
-        with whole_score_matrices():
-            self.decoder = load(
-                bundle.path("decoder.onnx"),
-                *decoder_names(bundle.manifest.model.text.layers),
-                threads,
-                config,
-                optional_outputs=(GREEDY_TOKEN,),
-            )
-
-    def encode_image(self, pixels: NDArray[np.float32]) -> ImageFeatures:
-        """pixels [A,3,H,W] -> features of all patches."""
-        parts = [
-            self._vision.run(list(self._vision_outputs), {"pixels": pixels[start : start + _TILES_AT_ONCE]})
-            for start in range(0, len(pixels), _TILES_AT_ONCE)
-        ]
-        return ImageFeatures(*(np.concatenate(part) if len(part) > 1 else part[0] for part in zip(*parts, strict=True)))
 
     def embed(self, token_ids: tuple[int, ...]) -> NDArray[Any]:
         """T token ids -> embeds [1,T,D]."""
@@ -119,6 +117,39 @@ class Graphs:
         kept_embeds, kept_indices, scores = self._select.run(list(_SELECT[1]), feeds)
         return Selection(kept_embeds, kept_indices[0], scores[0])
 
+    def prompt_embeds(self, prompt: Prompt, selection: Selection) -> NDArray[Any]:
+        """[1,S,D]: the text's embeddings with the kept visual tokens in the image's place."""
+        text = self.embed(prompt.before + prompt.after)
+        split = len(prompt.before)
+        return np.concatenate([text[:, :split], selection.kept_embeds, text[:, split:]], axis=1)
+
+
+class Graphs(SelectionGraphs):
+    """All four sessions of one bundle."""
+
+    def __init__(
+        self, bundle: Bundle, threads: int | None = None, provider: str = PROVIDER, attach: Attach | None = None
+    ) -> None:
+        super().__init__(bundle, threads, provider, attach)
+        config = bundle.manifest.session_config
+        load = partial(load_session, threads=threads, config=config, provider=provider, attach=attach)
+        self._vision = load(bundle.path("vision.onnx"), _VISION[0], self.vision_outputs)
+        with whole_score_matrices():
+            names = decoder_names(bundle.manifest.model.text.layers)
+            self.decoder = load(bundle.path("decoder.onnx"), *names, optional_outputs=(GREEDY_TOKEN,))
+
+    def encode_image(self, pixels: NDArray[np.float32]) -> ImageFeatures:
+        """pixels [A,3,H,W] -> features of all patches."""
+        return features_in_parts(lambda part: self._vision.run(list(self.vision_outputs), {"pixels": part}), pixels)
+
+
+def features_in_parts(
+    encode: Callable[[NDArray[np.float32]], Sequence[NDArray[Any]]], pixels: NDArray[np.float32]
+) -> ImageFeatures:
+    """pixels [A,3,H,W] of any number of tiles, a few at a time through ``encode``."""
+    parts = [encode(pixels[start : start + _TILES_AT_ONCE]) for start in range(0, len(pixels), _TILES_AT_ONCE)]
+    return ImageFeatures(*(np.concatenate(part) if len(part) > 1 else part[0] for part in zip(*parts, strict=True)))
+
 
 def _is_small(bundle: Bundle, graph: str) -> bool:
     return sum(file.bytes for file in bundle.manifest.files if file.path.startswith(graph)) < _SMALL_BYTES
@@ -137,9 +168,12 @@ def load_session(
     threads: int | None,
     config: Mapping[str, str] = MappingProxyType({}),
     provider: str = PROVIDER,
+    attach: Attach | None = None,
     optional_outputs: tuple[str, ...] = (),
 ) -> ort.InferenceSession:
-    """``config`` is what the bundle wants ONNX Runtime to be told; nodes that ``provider`` lacks run on the CPU."""
+    """``config`` is what the bundle wants ONNX Runtime to be told. Nodes that ``provider`` lacks run on the CPU, but
+    never all of them, and none where it is a plugin, which compiles whole graphs.
+    """
     options = ort.SessionOptions()
     options.log_severity_level = 3  # errors come as exceptions
     # Four sessions have four thread pools: waiting threads spin within a run and then leave the cores to the next.
@@ -149,17 +183,19 @@ def load_session(
         options.add_session_config_entry(key, value)
     if threads is not None:
         options.intra_op_num_threads = threads
+    if provider != PROVIDER:
+        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    providers = list(dict.fromkeys((provider, PROVIDER)))
+    if attach is not None:
+        attach(options, path.name)
+        providers = []
     try:
         with large_blocks_returned():
-            session = ort.InferenceSession(str(path), options, providers=list(dict.fromkeys((provider, PROVIDER))))
+            session = ort.InferenceSession(str(path), options, providers=providers)
     except Exception as error:  # every ONNX Runtime error is a class of its own below Exception
-        reason = " ".join(str(error).split())[:200]
-        raise BundleError(f"{path} cannot be loaded ({reason}); export the bundle again.") from None
-    if session.get_providers()[0] != provider:  # ONNX Runtime falls back to the CPU with no more than a log line
-        raise UserError(
-            f"ONNX Runtime runs {path.name} with {session.get_providers()[0]}, not with {provider}; install the driver "
-            "and libraries that it needs, or choose another --backend."
-        )
+        raise _not_loaded(path, str(error)) from None
+    if provider != PROVIDER:
+        _require_provider(session, path, provider, wholly=attach is not None)
     for kind, expected, nodes in (
         ("inputs", inputs, session.get_inputs()),
         ("outputs", outputs, session.get_outputs()),
@@ -170,3 +206,33 @@ def load_session(
                 f"{path} has the {kind} {', '.join(found)}; expected {', '.join(expected)}. Export the bundle again."
             )
     return session
+
+
+def _not_loaded(path: Path, error: str) -> GripEdgeError:
+    newer = _NEWER_OPSET.search(error)
+    if newer is None:
+        return BundleError(f"{path} cannot be loaded ({' '.join(error.split())[:200]}); export the bundle again.")
+    return UserError(
+        f"{path} is of opset {newer.group(1)}, which ONNX Runtime {ort.__version__} does not know: take 1.30 or newer, "
+        "for Python 3.11 or newer, or export the bundle with --target jetpack-6.2, for opset 20."
+    )
+
+
+def _require_provider(session: ort.InferenceSession, path: Path, provider: str, wholly: bool) -> None:
+    """UserError where the CPU took over: ONNX Runtime says so in its log at most, and may still list the provider."""
+    first = session.get_providers()[0]
+    if first != provider:
+        raise UserError(
+            f"ONNX Runtime runs {path.name} with {first}, not with {provider}; install the driver and libraries that "
+            "it needs, or choose another --backend."
+        )
+    assigned = getattr(session, "get_provider_graph_assignment_info", None)
+    if assigned is None:  # before ONNX Runtime 1.24
+        return
+    nodes = Counter((part.ep_name == provider, node.op_type) for part in assigned() for node in part.get_nodes())
+    elsewhere = sorted(operator for (there, operator) in nodes if not there)
+    if elsewhere and (wholly or not any(there for there, _ in nodes)):
+        raise UserError(
+            f"{provider} leaves {', '.join(elsewhere[:5])} of {path.name} to the CPU; choose another --backend, or "
+            "export the bundle for another target."
+        )

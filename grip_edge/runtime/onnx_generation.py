@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from grip_edge.bundle import Bundle
+from grip_edge.errors import PromptError
 from grip_edge.runtime.decoder import CPU, CachedDecoder
-from grip_edge.runtime.onnx_backend import PROVIDER, Graphs, Selection
+from grip_edge.runtime.onnx_backend import PROVIDER, Attach, Graphs, Selection
 from grip_edge.runtime.positions import prompt_positions
 from grip_edge.runtime.prompt import Prompt
 from grip_edge.runtime.sampling import Sampler
@@ -45,25 +46,25 @@ class OnnxRuntimeGraphs(Graphs):
         backend: str,
         provider: str = PROVIDER,
         device: str = CPU,
+        attach: Attach | None = None,
     ) -> None:
-        super().__init__(bundle, threads, provider)
+        super().__init__(bundle, threads, provider, attach)
         self.backend = backend
         self._device = device
-        self._manifest = bundle.manifest
         self._idle: list[_Lane] = []  # one, or as many as there were requests at once
 
     def next_tokens(
         self, prompt: Prompt, selection: Selection, visual_tokens: int, new_tokens: int, sampler: Sampler
     ) -> Iterator[int]:
         """Up to ``new_tokens`` token ids; the first one costs the prefill, each other one a decoder step."""
-        kept, rule = selection.kept_indices, self._manifest.positions
+        kept, rule = selection.kept_indices, self.manifest.positions
         positions = prompt_positions(len(prompt.before), kept, len(prompt.after), visual_tokens, rule)
-        lane = self._lane_for(positions.shape[1] + new_tokens)
+        lane = self._lane_for(self._capacity(positions.shape[1] + new_tokens))
         decoder, step = lane
         choose = decoder.likeliest_token if sampler.is_greedy else partial(sampler.choose, decoder.logits)
         last = int(positions[0, -1])
         try:
-            self._prefill(decoder, self._prompt_embeds(prompt, selection), positions)
+            self._prefill(decoder, self.prompt_embeds(prompt, selection), positions)
             token = choose()
             yield token
             for position in range(last + 1, last + new_tokens):
@@ -81,6 +82,18 @@ class OnnxRuntimeGraphs(Graphs):
         for part in zip(np.array_split(embeds, parts, axis=1), np.array_split(positions, parts, axis=1), strict=True):
             decoder.append(*part)
 
+    def _capacity(self, needed: int) -> int:
+        """Of a request's cache: what it needs, unless the graph was loaded with one length for all."""
+        (fixed,) = (node.shape[2] for node in self.decoder.get_inputs() if node.name == "cache_key_0")
+        if not isinstance(fixed, int):
+            return needed
+        if needed > fixed:
+            raise PromptError(
+                f"{needed} tokens exceed the cache of {fixed} that {self.backend} has; shorten the question or lower "
+                "--max-new-tokens."
+            )
+        return fixed
+
     def _lane_for(self, capacity: int) -> _Lane:
         """An earlier request's, whose memory has been touched already, if it is neither too short nor far too long."""
         try:
@@ -88,7 +101,7 @@ class OnnxRuntimeGraphs(Graphs):
         except IndexError:
             lane = None
         if lane is None or not capacity <= lane.decoder.cache.capacity <= _LONGEST_REUSED * capacity:
-            decoder = CachedDecoder(self.decoder, self._manifest.model.text, capacity, self._device)
+            decoder = CachedDecoder(self.decoder, self.manifest.model.text, capacity, self._device)
             on_cpu = self._device == CPU
             lane = _Lane(decoder, TokenStep(self._embed, decoder).run if on_cpu else partial(self._append, decoder))
         lane.decoder.restart()
@@ -97,9 +110,3 @@ class OnnxRuntimeGraphs(Graphs):
     def _append(self, decoder: CachedDecoder, token: int, position: int) -> None:
         """Devices take their copies while binding: there a token goes the way of a prompt."""
         decoder.append(self.embed((token,)), np.array([[position]], np.int64))
-
-    def _prompt_embeds(self, prompt: Prompt, selection: Selection) -> NDArray[Any]:
-        """[1,S,D]: the text's embeddings with the kept visual tokens in the image's place."""
-        text = self.embed(prompt.before + prompt.after)
-        split = len(prompt.before)
-        return np.concatenate([text[:, :split], selection.kept_embeds, text[:, split:]], axis=1)

@@ -6,11 +6,24 @@ microseconds: so a step is three numbers written and two runs.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
 import numpy as np
 import onnxruntime as ort
+from numpy.typing import NDArray
 
 from grip_edge.runtime.cache import FLOAT_TYPES
 from grip_edge.runtime.decoder import CachedDecoder
+
+
+def bound_look_up(embed: ort.InferenceSession, token: NDArray[np.int64], embeds: NDArray[Any]) -> Callable[[], None]:
+    """Reads ``token`` [1,1] and writes ``embeds`` [1,1,D] at each call. A binding does not keep its arrays."""
+    binding = embed.io_binding()
+    binding.bind_ortvalue_input("token_ids", ort.OrtValue.ortvalue_from_numpy(token))
+    binding.bind_ortvalue_output("embeds", ort.OrtValue.ortvalue_from_numpy(embeds))
+    return partial(embed.run_with_iobinding, binding)
 
 
 class TokenStep:
@@ -22,17 +35,13 @@ class TokenStep:
         token, position, start = np.zeros((1, 1), np.int64), np.zeros((1, 1), np.int64), np.zeros(1, np.int64)
         self._arrays = embeds, token, position, start  # bindings do not keep them
         self._token, self._position, self._start = token[0].data, position[0].data, start.data
-        self._look_up, self._look_up_binding = embed.run_with_iobinding, embed.io_binding()
+        self._look_up = bound_look_up(embed, token, embeds)
         self._decode, self._decode_binding = decoder.session.run_with_iobinding, decoder.new_binding()
         self._cache = decoder.cache
-        embeds_value = ort.OrtValue.ortvalue_from_numpy(embeds)
-        self._look_up_binding.bind_ortvalue_input("token_ids", ort.OrtValue.ortvalue_from_numpy(token))
-        self._look_up_binding.bind_ortvalue_output("embeds", embeds_value)
-        self._decode_binding.bind_ortvalue_input("embeds", embeds_value)
-        for name, array in (("position_ids", position), ("write_start", start)):
+        for name, array in (("embeds", embeds), ("position_ids", position), ("write_start", start)):
             self._decode_binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(array))
 
     def run(self, token: int, position: int) -> None:
         self._token[0], self._position[0], self._start[0] = token, position, self._cache.take(1)
-        self._look_up(self._look_up_binding)
+        self._look_up()
         self._decode(self._decode_binding)

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from grip_edge.bundle import TOKENIZER_NAME, open_bundle
+from grip_edge.calibration.budget_choice import lower_bound
 from grip_edge.runtime.prompt import load_tokenizer
 from tests.cli.conftest import Run
 
@@ -26,7 +27,8 @@ def questions(workplace: Path) -> Path:
     for number in range(6):
         levels = np.random.default_rng(number).integers(0, 256, (60, 80, 3)).astype(np.uint8)
         Image.fromarray(levels).save(workplace / f"{number}.png")
-        lines.append({"image": f"{number}.png", "question": "what is this?", "answer": "a tree"})
+        group = "even" if number % 2 == 0 else "odd"
+        lines.append({"image": f"{number}.png", "question": "what is this?", "answer": "a tree", "group": group})
     path = Path("questions.jsonl")
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     return path
@@ -167,6 +169,13 @@ def test_the_recommended_budget_is_used(run: Run, refused: Refused, questions: P
     }
     same = [own == other for own, other in zip(answers["4"], answers["16"], strict=True)]
     assert record.evidence[1].agreement == pytest.approx(sum(same) / 6)
+    for group, own in (("even", same[::2]), ("odd", same[1::2])):
+        found = record.evidence[1].slices[group]
+        assert found.questions == 3
+        assert found.agreement == pytest.approx(sum(own) / 3)
+        assert found.agreement_low == lower_bound(np.array(own, np.float64), 0.95)
+        assert found.agreement_low < record.evidence[1].agreement_low or not all(same), "three images prove less"
+    assert "With 16 tokens, by group of questions" in outcome.stdout
 
     assert run(*asked, "--min-agreement", "0.01", "--confidence", "0.5").exit_code == 0
     chosen = open_bundle(own_bundle).manifest.recommended_budget

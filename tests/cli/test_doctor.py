@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 
-from grip_edge.cli import doctor_checks
-from grip_edge.cli.doctor_checks import BROKEN, MISSING, OK, Finding, check_cpu, check_images, check_tokenizer
+from grip_edge.cli.checks import groups
+from grip_edge.cli.checks.attention import check_attention
+from grip_edge.cli.checks.device import check_cpu, check_images, check_tokenizer
+from grip_edge.cli.checks.finding import BROKEN, MISSING, OK, Finding, in_child
 
 
 def test_the_device_side_works_here(run: Callable[..., Any]) -> None:
@@ -22,6 +24,11 @@ def test_the_device_side_works_here(run: Callable[..., Any]) -> None:
     assert {one["state"] for one in found.values()} == {"ok"}
     assert "computed opset-24 Attention" in found["cpu"]["fact"]
     assert "llava-tiny" in found["grip-edge"]["fact"]
+
+
+def test_attention_of_elementary_operators() -> None:
+    """What Python 3.10's ONNX Runtime is asked, asked of this one."""
+    check_attention("CPUExecutionProvider", elementary=True)
 
 
 def test_lines(run: Callable[..., Any]) -> None:
@@ -73,14 +80,14 @@ def test_packages_that_do_not_do_their_work(monkeypatch: pytest.MonkeyPatch) -> 
     ],
 )
 def test_what_is_tried_in_a_process_of_its_own(program: str, state: str, fact: str) -> None:
-    found = doctor_checks._in_child("x", program, "do this")
+    found = in_child("x", program, "do this")
     assert (found.state, found.fact) == (state, fact)
 
 
 def test_only_what_is_needed_makes_the_exit_code(run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     optional, needed = Finding("a", MISSING, "not here", "pip install a"), Finding("b", BROKEN, "bad", "", needed=True)
     for finding, exit_code in ((optional, 0), (needed, 1)):
-        monkeypatch.setitem(doctor_checks.GROUPS, "device", (partial(replace, finding),))
+        monkeypatch.setitem(groups.GROUPS, "device", (partial(replace, finding),))
         outcome = run("doctor", "--only", "device")
         assert outcome.exit_code == exit_code
         assert finding.fact in outcome.stdout

@@ -167,7 +167,7 @@ def test_rounding_is_what_the_passes_make_onnx_runtime_compute(source: Bundle, t
         model = linear_model(weight)
         DynamicInt8(["w"])(model)
         assert_close("W8A8", found, run_model(model, x), 1e-3)
-        in_engine, model = Rounding("int8", 0, False, in_engine=True), linear_model(weight)
+        in_engine, model = Rounding("int8", 0, False, fixed_scales=True), linear_model(weight)
         StaticInt8({"w": float(np.abs(x).max())})(model)
         found = in_engine.inputs(rows, rows.min(), rows.max()) @ in_engine.weight(torch.from_numpy(weight))
         assert_close("W8A8, fixed range", found, run_model(model, x), 1e-3)

@@ -18,6 +18,7 @@ from grip_edge.budget import BudgetRange
 from grip_edge.calibration.scorer import ScorerConfig
 from grip_edge.calibration.scorer_files import load_scorer, save_random_scorer
 from grip_edge.catalog import SCORER_FOLDER, find_model
+from grip_edge.engine_shapes import Shapes
 from grip_edge.engines import engine_name
 from grip_edge.export.checkpoint import Checkpoint, open_checkpoint
 from grip_edge.export.fill import write_weights
@@ -31,7 +32,6 @@ from grip_edge.export.targets.formats import target_formats
 from grip_edge.export.targets.lowering import LayerChoices, lower
 from grip_edge.export.targets.table import TARGETS, Target
 from grip_edge.export.tensorrt.request import GraphRequest
-from grip_edge.export.tensorrt.shapes import Shapes
 from tests.export.lowered import GRAPHS, traced_graphs
 from tests.export.rtx import OLD_SITE, SITE, build_graphs, rtx_environment
 from tests.export.seven_b import save_seven_b_shape

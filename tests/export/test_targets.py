@@ -198,7 +198,8 @@ def test_names_of_targets() -> None:
     assert find_target("thor").name == "tensorrt-10.13"
     assert {find_target(name).name for name in target_names()} == set(TARGETS)
     assert set(ALIASES.values()) | {board.target for board in BOARDS.values()} <= set(TARGETS)
-    with pytest.raises(UserError, match="--target tpu does not exist; choose from: cpu, cuda, rtx, tensorrt-11"):
+    listed = "cpu, cuda, openvino, rtx, tensorrt-11"
+    with pytest.raises(UserError, match=f"--target tpu does not exist; choose from: {listed}"):
         find_target("tpu")
 
 

@@ -17,10 +17,15 @@ inline uint32_t float_bits(float value)
 
 #include "budget_select.cuh"
 
-extern "C" void select_on_threads(float const* scores, uint32_t const* features, int64_t units, int batch, int tokens,
-    int kept, int threads, uint32_t* kept_features, int64_t* indices)
+extern "C" void select_on_threads(
+    float const* scores, int batch, int tokens, int kept, int threads, int64_t* indices)
 {
     launch({batch, 1}, threads, [&] { grip::select_tokens<float>(scores, tokens, kept, indices); });
+}
+
+extern "C" void gather_on_threads(uint32_t const* features, int64_t units, int batch, int tokens, int kept,
+    int64_t const* indices, uint32_t* kept_features)
+{
     launch({kept, batch}, 32, [&] {
         grip::gather_rows<uint32_t>(features, units, tokens, kept, indices, kept_features);
     });

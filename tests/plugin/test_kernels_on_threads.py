@@ -33,28 +33,45 @@ def kernels(tmp_path_factory: pytest.TempPathFactory) -> Any:
         [*command, str(HERE / "select_on_threads.cpp"), "-o", str(library)], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    return ctypes.CDLL(str(library)).select_on_threads
+    return ctypes.CDLL(str(library))
 
 
-def run(
-    kernels: Any, scores: NDArray[np.float32], features: NDArray[np.float32], kept: int, threads: int
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    batch, tokens, width = features.shape
-    found = np.full((batch, kept, width), np.nan, np.float32)
+def pointer(array: NDArray[Any]) -> Any:
+    return array.ctypes.data_as(ctypes.c_void_p)
+
+
+def select(kernels: Any, scores: NDArray[np.float32], kept: int, threads: int) -> NDArray[np.int64]:
+    batch, tokens = scores.shape
     indices = np.full((batch, kept), -1, np.int64)
-    pointers = [array.ctypes.data_as(ctypes.c_void_p) for array in (scores, features, found, indices)]
-    kernels(pointers[0], pointers[1], ctypes.c_int64(width), batch, tokens, kept, threads, *pointers[2:])
-    return found, indices
+    kernels.select_on_threads(pointer(scores), batch, tokens, kept, threads, pointer(indices))
+    return indices
 
 
-@pytest.mark.parametrize(("count", "threads"), [(1, 32), (33, 64), (100, 32), (300, 64)])
+def gather(kernels: Any, features: NDArray[np.float32], indices: NDArray[np.int64]) -> NDArray[np.float32]:
+    (batch, tokens, width), kept = features.shape, indices.shape[1]
+    found = np.full((batch, kept, width), np.nan, np.float32)
+    units = ctypes.c_int64(width)
+    kernels.gather_on_threads(pointer(features), units, batch, tokens, kept, pointer(indices), pointer(found))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("count", "threads"), [(1, 32), (33, 64), (100, 32), (300, 64), (576, 256), (1025, 32), (16_384, 256)]
+)
 def test_the_kernels_keep_what_the_oracle_keeps(kernels: Any, count: int, threads: int) -> None:
     cases = adversaries(count)
     scores = np.stack(list(cases.values()))
-    features = np.random.default_rng(0).standard_normal((len(cases), count, 3)).astype(np.float32)
     for kept in sorted({1, max(1, count // 3), count}):
-        found, indices = run(kernels, scores, features, kept, threads)
+        found = select(kernels, scores, kept, threads)
         for row, name in enumerate(cases):
             expected = keep_best_numpy(scores[row], kept)
-            np.testing.assert_array_equal(indices[row], expected, f"{name}, {kept} of {count}")
-            np.testing.assert_array_equal(found[row], features[row][expected])
+            np.testing.assert_array_equal(found[row], expected, f"{name}, {kept} of {count}")
+
+
+@pytest.mark.parametrize("count", [1, 33, 300])
+def test_the_kernels_copy_the_rows_that_were_kept(kernels: Any, count: int) -> None:
+    random = np.random.default_rng(0)
+    features = random.standard_normal((3, count, 5)).astype(np.float32)
+    indices = np.stack([np.sort(random.choice(count, (count + 1) // 2, replace=False)) for _ in features])
+    found = gather(kernels, features, indices)
+    np.testing.assert_array_equal(found, np.take_along_axis(features, indices[..., None], axis=1))

@@ -1,6 +1,7 @@
 """grip-edge's runtime on a bundle: the pipeline as it ships, asked through its public interface.
 
 Beside the answers: how much of a request's time is spent outside of ONNX Runtime and of preparing the image.
+Not here: its OpenVINO backend (``grip_edge_openvino``).
 """
 
 from __future__ import annotations
@@ -28,23 +29,23 @@ _PROFILED = 3  # prefills, of which the last one counts
 
 class GripEdge:
     def __init__(self, settings: Message) -> None:
-        self._runs = _Runs()
+        self.runs = _Runs()
         self._threads: int = settings["threads"]
-        self._pipeline = Pipeline.load(settings["folder"], self._threads, cached_images=0)
+        self.pipeline = Pipeline.load(settings["folder"], self._threads, cached_images=0)
         self._picture = Path(settings["picture"])
-        self._visual_tokens = self._pipeline.manifest.budget_range.visual_tokens
-        self._prompt = self._pipeline.prompt_encoder.encode(QUESTION)
+        self._visual_tokens = self.pipeline.manifest.budget_range.visual_tokens
+        self._prompt = self.pipeline.prompt_encoder.encode(QUESTION)
 
     def versions(self) -> Mapping[str, str]:
         return versions("grip-edge", "onnxruntime")
 
     def answer(self, kept: int, new_tokens: int) -> Message:
-        self._runs.clear()
+        self.runs.clear()
         start = time.monotonic()
         result = self._generate(kept, new_tokens)
         times = result.timings
         first_token_at = start + times.ttft_ms / 1000
-        before_ms, after_ms = self._runs.around(first_token_at)
+        before_ms, after_ms = self.runs.around(first_token_at)
         return {
             "vision_ms": times.vision_ms,
             "ttft_ms": times.ttft_ms,
@@ -62,21 +63,21 @@ class GripEdge:
     def check(self, folder: Path) -> Message:
         tokens = list(self._generate(self._visual_tokens, CHECKED_TOKENS).tokens)
         with Image.open(self._picture) as image:
-            pixels = self._pipeline.preprocess(image.convert("RGB"))
-        features, _ = self._pipeline.encode_image(pixels)
-        question = self._pipeline.graphs.embed(self._prompt.question)
-        kept = self._pipeline.graphs.select(features, question, self._visual_tokens).kept_embeds[0]
-        return checked(folder, tokens, kept, self._logits(kept)) | self._linear_layers(folder)
+            pixels = self.pipeline.preprocess(image.convert("RGB"))
+        features, _ = self.pipeline.encode_image(pixels)
+        question = self.pipeline.graphs.embed(self._prompt.question)
+        kept = self.pipeline.graphs.select(features, question, self._visual_tokens).kept_embeds[0]
+        before, after = (self.pipeline.graphs.embed(ids)[0] for ids in (self._prompt.before, self._prompt.after))
+        logits = self.logits(np.concatenate([before, kept, after])[None])
+        return checked(folder, tokens, kept, logits) | self.linear_layers(folder)
 
-    def _logits(self, features: NDArray[Any]) -> NDArray[Any]:
-        """[V] at the end of the prompt with all visual tokens [N,D]."""
-        before, after = (self._pipeline.graphs.embed(ids)[0] for ids in (self._prompt.before, self._prompt.after))
-        embeds = np.concatenate([before, features, after])[None]
+    def logits(self, embeds: NDArray[Any]) -> NDArray[Any]:
+        """[V] at the end of the prompt [1,S,D]."""
         count = embeds.shape[1]
-        decoder = CachedDecoder(self._pipeline.graphs.decoder, self._pipeline.manifest.model.text, count)
+        decoder = CachedDecoder(self.pipeline.graphs.decoder, self.pipeline.manifest.model.text, count)
         return decoder.append(embeds, np.arange(count)[None])
 
-    def _linear_layers(self, folder: Path) -> Message:
+    def linear_layers(self, folder: Path) -> Message:
         """Time in matrix products of one prefill of all visual tokens, by ONNX Runtime's profile; and the peak then."""
         # Not above: what answers has to have a runtime's size.
         from grip_edge.export.precision import PrecisionOptions, session_config
@@ -88,7 +89,7 @@ class GripEdge:
             return options
 
         with patch.object(ort, "SessionOptions", profiling):
-            profiled = Pipeline.load(self._pipeline.bundle.folder, self._threads, cached_images=0)
+            profiled = Pipeline.load(self.pipeline.bundle.folder, self._threads, cached_images=0)
         for _ in range(_PROFILED):
             self._generate(self._visual_tokens, 1, profiled)
         events = json.loads(Path(profiled.graphs.decoder.end_profiling()).read_text())
@@ -101,7 +102,7 @@ class GripEdge:
         }
 
     def _generate(self, kept: int, new_tokens: int, pipeline: Pipeline | None = None) -> Any:
-        pipeline = pipeline or self._pipeline
+        pipeline = pipeline or self.pipeline
         return pipeline.generate(self._picture, QUESTION, kept, new_tokens, ignore_stop=True)
 
 
@@ -110,8 +111,11 @@ class _Runs:
 
     def __init__(self) -> None:
         self._runs: list[tuple[float, float]] = []  # when it began, how long it took in milliseconds
-        for name in ("run", "run_with_iobinding"):
-            setattr(ort.InferenceSession, name, self._timed(getattr(ort.InferenceSession, name)))
+        self.watch(ort.InferenceSession, "run", "run_with_iobinding")
+
+    def watch(self, of: type, *methods: str) -> None:
+        for name in methods:
+            setattr(of, name, self._timed(getattr(of, name)))
 
     def clear(self) -> None:
         self._runs.clear()

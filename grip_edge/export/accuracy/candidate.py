@@ -13,7 +13,7 @@ from grip_edge.export.journal import Journal
 from grip_edge.export.layout import lay_out, save_graph
 from grip_edge.export.passes.rescale_channels import RescaleChannels, Rescaling
 from grip_edge.export.targets.lowering import LayerChoices, lower
-from grip_edge.export.targets.table import CPU, ONNX_RUNTIME, Target
+from grip_edge.export.targets.table import CPU, Target
 from grip_edge.manifest import FileRecord, WeightFormats
 
 
@@ -29,7 +29,7 @@ class Choices:
     @property
     def has_fixed_scales(self) -> bool:
         in_int8 = "int8" in (self.formats.vision, self.formats.decoder, self.formats.lm_head)
-        return in_int8 and self.target.engine != ONNX_RUNTIME
+        return in_int8 and self.target.has_fixed_scales
 
     @property
     def kept_formats(self) -> set[str]:

@@ -22,7 +22,7 @@ from grip_edge.export.accuracy.rounding import Rounding
 from grip_edge.export.passes.plan import matrix_schemes
 from grip_edge.export.passes.rescale_channels import Rescaling
 from grip_edge.export.targets.lowering import LayerChoices
-from grip_edge.export.targets.table import ONNX_RUNTIME, Target
+from grip_edge.export.targets.table import Target
 from grip_edge.manifest import WeightFormats
 
 _OBSERVED = ("vision.onnx", "select.onnx", "decoder.onnx")
@@ -91,14 +91,15 @@ class Decisions:
 def observe(source: Bundle, options: CalibrationOptions, seen: QuestionSet) -> Decisions:
     """Runs the float model once over all questions."""
     formats, target = options.formats, options.found_target
-    in_engine = target.engine != ONNX_RUNTIME
     exact = ("fp32", "fp16") if target.half_compute else ("fp32",)
     observers: dict[str, GraphObserver] = {}
     schemes: _Schemes = {}
     for name in _OBSERVED:
         model = float_model(source, name)
         schemes[name] = matrix_schemes(model, name, formats)
-        rounding = {matrix: Rounding.of(scheme, formats, in_engine) for matrix, scheme in schemes[name].items()}
+        rounding = {
+            matrix: Rounding.of(scheme, formats, target.has_fixed_scales) for matrix, scheme in schemes[name].items()
+        }
         groups = find_groups(model, [matrix for matrix, scheme in schemes[name].items() if scheme not in exact])
         observers[name] = GraphObserver(model, groups, rounding, len(seen.prompts), options.rescale)
     manifest = source.manifest

@@ -8,7 +8,7 @@ from pathlib import Path
 from grip_edge.errors import UserError
 from grip_edge.export.precision import PrecisionOptions
 from grip_edge.export.targets.formats import target_formats
-from grip_edge.export.targets.table import CPU, ONNX_RUNTIME, Target, find_target
+from grip_edge.export.targets.table import CPU, Target, find_target
 from grip_edge.manifest import WeightFormats
 
 # The format of layers that stay in more bits.
@@ -51,7 +51,7 @@ class CalibrationOptions:
 
     @property
     def finer(self) -> dict[str, str]:
-        return FINER if self.found_target.engine == ONNX_RUNTIME else FINER_IN_ENGINES
+        return FINER_IN_ENGINES if self.found_target.is_compiled else FINER
 
     @property
     def limits(self) -> dict[str, float]:

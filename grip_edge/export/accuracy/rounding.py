@@ -16,32 +16,32 @@ _HALVES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 @dataclass(frozen=True)
 class Rounding:
-    """``scheme`` as in ``precision``; the int4 fields count for int4 only. ``in_engine``: as TensorRT has it, with one
-    scale for all inputs of a layer where ONNX Runtime makes one per run, and 8-bit weights per output, not in blocks.
+    """``scheme`` as in ``precision``; the int4 fields count for int4 only. ``fixed_scales``: one scale for all
+    inputs of a layer, where ONNX Runtime makes one per run, and 8-bit weights per output, not in blocks.
     """
 
     scheme: str
     int4_block: int
     int4_symmetric: bool
-    in_engine: bool = False
+    fixed_scales: bool = False
 
     @classmethod
-    def of(cls, scheme: str, formats: WeightFormats, in_engine: bool = False) -> Rounding:
-        return cls(scheme, formats.int4_block or 0, bool(formats.int4_symmetric), in_engine)
+    def of(cls, scheme: str, formats: WeightFormats, fixed_scales: bool = False) -> Rounding:
+        return cls(scheme, formats.int4_block or 0, bool(formats.int4_symmetric), fixed_scales)
 
     @property
     def gains_from_rescaling(self) -> bool:
         """Rounding of floats is relative, and 8 bits per block are fine enough."""
-        return self.scheme in ("int8", "int4") or (self.in_engine and self.scheme == "int8-weight")
+        return self.scheme in ("int8", "int4") or (self.fixed_scales and self.scheme == "int8-weight")
 
     @property
     def has_fixed_range(self) -> bool:
-        return self.in_engine and self.scheme == "int8"
+        return self.fixed_scales and self.scheme == "int8"
 
     def weight(self, weight: Tensor) -> Tensor:
         """[in,out] as stored and restored."""
         shape = (weight.shape[0], weight.shape[1])
-        if self.scheme == "int8" or (self.in_engine and self.scheme == "int8-weight"):
+        if self.scheme == "int8" or (self.fixed_scales and self.scheme == "int8-weight"):
             return restore_columns(*quantise_columns(weight))
         if self.scheme == "int8-weight":
             return restore_blocks(quantise_blocks(weight, 8, INT8_BLOCK, True), shape, 8, INT8_BLOCK)

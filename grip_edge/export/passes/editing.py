@@ -1,4 +1,4 @@
-"""What the passes share: looking up weights, finding their readers, adding weights and nodes."""
+"""What the passes share: looking up weights, finding their readers and makers, adding weights and nodes."""
 
 from __future__ import annotations
 
@@ -57,6 +57,12 @@ def add_weight(model: ir.Model, name: str, weight: Weight) -> ir.Value:
 def result(name: str, dtype: ir.DataType, shape: Sequence[int | ir.SymbolicDim] | ir.Shape | None) -> ir.Value:
     """A value for a new node to make."""
     return ir.Value(name=name, type=ir.TensorType(dtype), shape=None if shape is None else ir.Shape(shape))
+
+
+def maker(value: ir.Value | None, op_type: str) -> ir.Node | None:
+    """The node that makes ``value``, if it is such a node."""
+    node = None if value is None else value.producer()
+    return node if node is not None and node.op_type == op_type else None
 
 
 def replace_node(graph: ir.Graph, node: ir.Node, new: Sequence[ir.Node]) -> None:

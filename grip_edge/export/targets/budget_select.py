@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from grip_edge.export.passes.editing import result
+from grip_edge.export.passes.editing import maker, result
 from grip_edge.plugin.interface import NAME as BUDGET_SELECT
 from grip_edge.plugin.interface import NAMESPACE as DOMAIN
 from grip_edge.plugin.interface import SHAPE_INPUTS
@@ -91,10 +91,10 @@ def _match(gather: ir.Node) -> _Match | None:
     """scores, features, budget, indices and the node that gathers the kept rows."""
     if gather.op_type != "Gather" or "axis" not in gather.attributes or gather.attributes["axis"].as_int() != 1:
         return None
-    ascending = _maker(_without_reshaping(gather.inputs[1]), "TopK")
-    best = _maker(None if ascending is None else ascending.inputs[0], "TopK")
-    ranked = _maker(None if best is None else best.inputs[0], "Where")
-    unknown = _maker(None if ranked is None else ranked.inputs[0], "IsNaN")
+    ascending = maker(_without_reshaping(gather.inputs[1]), "TopK")
+    best = maker(None if ascending is None else ascending.inputs[0], "TopK")
+    ranked = maker(None if best is None else best.inputs[0], "Where")
+    unknown = maker(None if ranked is None else ranked.inputs[0], "IsNaN")
     if ascending is None or best is None or unknown is None:
         return None
     scores, features, budget = unknown.inputs[0], gather.inputs[0], best.inputs[1]
@@ -108,11 +108,6 @@ def _without_reshaping(value: ir.Value | None) -> ir.Value | None:
     while value is not None and (node := value.producer()) is not None and node.op_type in ("Reshape", "Gather"):
         value = node.inputs[0]
     return value
-
-
-def _maker(value: ir.Value | None, op_type: str) -> ir.Node | None:
-    node = None if value is None else value.producer()
-    return node if node is not None and node.op_type == op_type else None
 
 
 def _replace(

@@ -19,7 +19,7 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from grip_edge.export.passes.editing import result
+from grip_edge.export.passes.editing import maker, result
 from grip_edge.export.targets.constants import add_constant, fixed_size
 
 DOMAIN = "com.microsoft"
@@ -61,9 +61,9 @@ class _Match:
 def _match(node: ir.Node) -> _Match | None:
     if node.op_type != "Attention":
         return None
-    rotate_query, merge = _maker(node.inputs[0], "RotaryEmbedding"), _merge(node)
-    write_key, write_value = (_maker(value, "TensorScatter") for value in node.inputs[1:3])
-    rotate_key = None if write_key is None else _maker(write_key.inputs[1], "RotaryEmbedding")
+    rotate_query, merge = maker(node.inputs[0], "RotaryEmbedding"), _merge(node)
+    write_key, write_value = (maker(value, "TensorScatter") for value in node.inputs[1:3])
+    rotate_key = None if write_key is None else maker(write_key.inputs[1], "RotaryEmbedding")
     if not (rotate_query and merge and write_key and write_value and rotate_key):
         return None
     sources = _sources((rotate_query.inputs[0], rotate_key.inputs[0], write_value.inputs[1]))
@@ -132,8 +132,8 @@ def _sources(values: Sequence[ir.Value | None]) -> list[ir.Value] | None:
     """[1,S,heads*d] of each [1,heads,S,d]; None unless all of them were made so."""
     found = []
     for value in values:
-        transpose = _maker(value, "Transpose")
-        reshape = _maker(transpose.inputs[0], "Reshape") if transpose is not None and _swaps_heads(transpose) else None
+        transpose = maker(value, "Transpose")
+        reshape = maker(transpose.inputs[0], "Reshape") if transpose is not None and _swaps_heads(transpose) else None
         source = None if reshape is None else reshape.inputs[0]
         if source is None:
             return None
@@ -154,17 +154,12 @@ def _is_plain(node: ir.Node) -> bool:
 def _sees_what_is_written(node: ir.Node, write: ir.Node) -> bool:
     """The mask lets a query in slot p see the slots up to p: slots <= write_start + range, of the same start."""
     mask = node.inputs[3] if len(node.inputs) == 4 else None
-    while mask is not None and (reshaping := _maker(mask, "Unsqueeze")) is not None:
+    while mask is not None and (reshaping := maker(mask, "Unsqueeze")) is not None:
         mask = reshaping.inputs[0]
-    compare = _maker(mask, "LessOrEqual")
-    rows = None if compare is None else _maker(compare.inputs[1], "Unsqueeze")
-    sum_of = None if rows is None else _maker(rows.inputs[0], "Add")
+    compare = maker(mask, "LessOrEqual")
+    rows = None if compare is None else maker(compare.inputs[1], "Unsqueeze")
+    sum_of = None if rows is None else maker(rows.inputs[0], "Add")
     return sum_of is not None and write.inputs[2] in sum_of.inputs
-
-
-def _maker(value: ir.Value | None, op_type: str) -> ir.Node | None:
-    node = None if value is None else value.producer()
-    return node if node is not None and node.op_type == op_type else None
 
 
 def _only_reader(value: ir.Value) -> ir.Node | None:

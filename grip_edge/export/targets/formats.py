@@ -12,7 +12,7 @@ import dataclasses
 
 from grip_edge.errors import UserError
 from grip_edge.export.precision import PrecisionOptions
-from grip_edge.export.targets.table import ONNX_RUNTIME, Target
+from grip_edge.export.targets.table import Target
 from grip_edge.manifest import WeightFormats
 
 _QUANTISED = ("int8", "int8-weight", "int4")
@@ -27,7 +27,7 @@ def target_formats(
     """
     formats = formats or options.formats
     allowed = (*target.precisions, *(target.calibrated_precisions if calibrated else ()))
-    if target.engine != ONNX_RUNTIME:
+    if target.is_compiled:
         if options.int4_symmetric is False:
             raise UserError(f"--int4-asymmetric needs zero points, which {target.name} refuses; leave it out.")
         embedding = "fp16" if options.embedding is None and formats.embedding in _QUANTISED else formats.embedding

@@ -28,7 +28,7 @@ from grip_edge.export.targets.older_opset import OlderOpset
 from grip_edge.export.targets.plain_attention import PlainAttention
 from grip_edge.export.targets.scatter_cache import ScatterCache
 from grip_edge.export.targets.static_int8 import StaticInt8
-from grip_edge.export.targets.table import ONNX_RUNTIME, Target
+from grip_edge.export.targets.table import Target
 from grip_edge.manifest import WeightFormats
 
 # What decides on tokens stays exact; what a caller feeds and reads as fp32 stays so.
@@ -64,14 +64,14 @@ def lower(
 def _precision_passes(
     model: ir.Model, file_name: str, target: Target, formats: WeightFormats, layers: LayerChoices
 ) -> list[ir.passes.InPlacePass]:
-    """On TensorRT weight-only int8 is per output, not in blocks, and int8 products have fixed scales."""
+    """With fixed scales, weight-only int8 is per output, not in blocks."""
     passes = precision_passes(model, file_name, formats, layers.kept)
-    if target.engine == ONNX_RUNTIME:
+    if not target.has_fixed_scales:
         return passes
-    return [_for_tensorrt(rewrite, layers.largest_inputs) for rewrite in passes]
+    return [_with_fixed_scales(rewrite, layers.largest_inputs) for rewrite in passes]
 
 
-def _for_tensorrt(rewrite: ir.passes.InPlacePass, largest_inputs: Mapping[str, float]) -> ir.passes.InPlacePass:
+def _with_fixed_scales(rewrite: ir.passes.InPlacePass, largest_inputs: Mapping[str, float]) -> ir.passes.InPlacePass:
     if isinstance(rewrite, BlockWeights) and rewrite.format.bits == 8:
         return ColumnWeights(rewrite.names)
     if isinstance(rewrite, DynamicInt8):
@@ -99,6 +99,6 @@ def _target_passes(target: Target, half: bool) -> list[ir.passes.InPlacePass]:
         passes.append(FuseBlockProducts())
     if target.with_budget_select:
         passes.append(CarryBudgetSelect())
-    if target.engine == ONNX_RUNTIME:
+    if not target.is_compiled:
         passes.append(AddGreedyToken())
     return [*passes, OlderOpset(target.opset)]

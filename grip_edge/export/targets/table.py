@@ -1,6 +1,7 @@
 """The deployment targets as data: what runs the graphs, which opset and operators, which forms and precisions.
 
     cpu, cuda         ONNX Runtime
+    openvino          OpenVINO, CPUs; ONNX Runtime runs it as well
     rtx               TensorRT-RTX, desktop GPUs
     tensorrt-VERSION  TensorRT; JetPack releases and boards are other names for the version that they bring
 
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from grip_edge.errors import UserError
 from grip_edge.export.targets.operators import TENSORRT_10_0, TENSORRT_10_15, TENSORRT_11_0, TENSORRT_RTX_1_7
 
-ONNX_RUNTIME, TENSORRT, TENSORRT_RTX = "onnxruntime", "tensorrt", "tensorrt-rtx"
+ONNX_RUNTIME, OPENVINO, TENSORRT, TENSORRT_RTX = "onnxruntime", "openvino", "tensorrt", "tensorrt-rtx"
 
 # TensorRT's TopK; more is an error on the device, not at build time.
 _LARGEST_TOP_K = 3840
@@ -55,13 +56,32 @@ class Target:
     def has(self, operator: str) -> bool:
         return self.operators is None or operator in self.operators
 
+    @property
+    def is_compiled(self) -> bool:
+        """``grip-edge build`` makes engines of its graphs."""
+        return self.engine in (TENSORRT, TENSORRT_RTX)
+
+    @property
+    def has_fixed_scales(self) -> bool:
+        """int8 is products whose inputs have one scale each, known beforehand; int8 weights have one per output."""
+        return self.engine != ONNX_RUNTIME
+
+
+_FLOATS = frozenset({"FLOAT", "FLOAT16", "BFLOAT16"})
+
+# int8 matrix products take inputs of a scale that is known beforehand.
+_CALIBRATED = ("int8",)
+
 
 def _onnx_runtime(name: str, half_compute: bool, own_operators: bool, precisions: tuple[str, ...]) -> Target:
-    every_type = frozenset({"FLOAT", "FLOAT16", "BFLOAT16"})
     return Target(
-        name, ONNX_RUNTIME, 24, None, every_type, None, half_compute, True, None, False, own_operators, precisions,
+        name, ONNX_RUNTIME, 24, None, _FLOATS, None, half_compute, True, None, False, own_operators, precisions,
         block_products=own_operators,
     )  # fmt: skip
+
+
+def _openvino(name: str, precisions: tuple[str, ...]) -> Target:
+    return Target(name, OPENVINO, 24, None, _FLOATS, None, False, True, None, False, True, precisions, _CALIBRATED)
 
 
 def _tensorrt(name: str, engine: str, opset: int, operators: frozenset[str], precisions: tuple[str, ...]) -> Target:
@@ -74,9 +94,6 @@ def _tensorrt(name: str, engine: str, opset: int, operators: frozenset[str], pre
     )  # fmt: skip
 
 
-# int8 matrix products take inputs of a scale that is fixed when the engine is built.
-_CALIBRATED = ("int8",)
-
 _BLOCKS = ("fp32", "fp16", "int8-weight", "int4")
 """Weights in blocks need opset 21."""
 
@@ -85,6 +102,7 @@ TARGETS = {
     for target in (
         _onnx_runtime("cpu", False, True, ("fp32", "fp16", "bf16", "int8", "int8-weight", "int4")),
         _onnx_runtime("cuda", True, False, _BLOCKS),
+        _openvino("openvino", ("fp32", "fp16", "bf16", "int8-weight", "int4")),
         _tensorrt("rtx", TENSORRT_RTX, 24, TENSORRT_RTX_1_7, _BLOCKS),
         _tensorrt("tensorrt-11", TENSORRT, 24, TENSORRT_11_0, _BLOCKS),
         _tensorrt("tensorrt-10.16", TENSORRT, 24, TENSORRT_10_15, _BLOCKS),

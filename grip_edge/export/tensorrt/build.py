@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from grip_edge.bundle import GRAPH_NAMES, Bundle, record_file
+from grip_edge.engine_shapes import Shapes, require_sound
 from grip_edge.engines import (
     ENGINES_FOLDER,
     ENGINES_NAME,
@@ -32,7 +33,6 @@ from grip_edge.export.tensorrt.build_log import BuildError
 from grip_edge.export.tensorrt.package import load_package
 from grip_edge.export.tensorrt.plugin_library import library_environment
 from grip_edge.export.tensorrt.request import BuildRequest, GraphRequest, Told
-from grip_edge.export.tensorrt.shapes import Shapes, require_sound
 from grip_edge.export.tensorrt.source import selects_in_one_node
 from grip_edge.plugin import interface
 from grip_edge.plugin.loading import is_cpp_plugin
@@ -59,7 +59,7 @@ class BuildOptions:
 
     compute_capabilities: tuple[int, ...]
     expected_budget: str | None = None
-    max_new_tokens: int = 256
+    max_new_tokens: int | None = None
     workspace_bytes: int | None = None
     plugin: Path | None = None
     check_memory: bool = True

@@ -15,6 +15,8 @@ from grip_edge.engines import ShapeRange
 from grip_edge.errors import UserError
 from grip_edge.manifest import Manifest
 
+# Of an answer, where nothing else is asked for and the model has as many positions.
+_USUAL_NEW_TOKENS = 256
 _LONGEST_QUESTION = 256
 _LIKELY_QUESTION = 24
 # Text around image and question: system prompt, roles, separators.
@@ -30,14 +32,20 @@ class Shapes:
     cache_capacity: int
 
     @classmethod
-    def plan(cls, manifest: Manifest, new_tokens: int, expected: str | None) -> Shapes:
-        """Room for the longest question, all visual tokens and ``new_tokens`` of answer."""
-        budgets = manifest.budget_range
-        if new_tokens < 1:
-            raise UserError(f"--max-new-tokens is at least 1; got {new_tokens}.")
-        capacity = _FRAME_TOKENS + _LONGEST_QUESTION + budgets.visual_tokens + new_tokens
+    def plan(cls, manifest: Manifest, new_tokens: int | None = None, expected: str | None = None) -> Shapes:
+        """Room for the longest question, all visual tokens and ``new_tokens`` of answer; None: 256, or what is left."""
+        budgets, positions = manifest.budget_range, manifest.model.text.max_positions
+        prompt = _FRAME_TOKENS + _LONGEST_QUESTION + budgets.visual_tokens
+        room = positions - prompt
+        if new_tokens is not None and not 1 <= new_tokens <= room:
+            allowed = f"goes from 1 to {room}" if room > 0 else "has to be left out"
+            raise UserError(
+                f"--max-new-tokens {allowed}: the model has {positions} positions, a prompt takes up to {prompt}; got "
+                f"{new_tokens}."
+            )
+        capacity = prompt + (_USUAL_NEW_TOKENS if new_tokens is None else new_tokens)
         kept = (budgets.min_tokens + budgets.max_tokens) // 2 if expected is None else budgets.resolve(expected)
-        return cls(budgets, kept, min(capacity, manifest.model.text.max_positions))
+        return cls(budgets, kept, min(capacity, positions))
 
     def axes(self, graph: str) -> tuple[dict[str, tuple[int, int, int]], ...]:
         """Per profile: smallest, likeliest and largest length of each named axis (K: the budget's value)."""

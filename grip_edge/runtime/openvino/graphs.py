@@ -1,0 +1,111 @@
+"""Answers with OpenVINO on CPUs: it runs the vision tower and the decoder, ONNX Runtime embeds and selects in fp32.
+
+A bundle in fp32 computes in fp32. Others compute, outside of int8 products, in what the processor is best at, bf16
+where it has it, and keep the cache in 8 bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino as ov
+from numpy.typing import NDArray
+
+from grip_edge.bundle import Bundle
+from grip_edge.errors import BundleError, UserError
+from grip_edge.runtime.onnx_backend import ImageFeatures, Selection, SelectionGraphs, features_in_parts
+from grip_edge.runtime.openvino.decoder import StatefulDecoder
+from grip_edge.runtime.openvino.pool import Pool
+from grip_edge.runtime.openvino.stateful_graph import with_own_cache
+from grip_edge.runtime.positions import prompt_positions
+from grip_edge.runtime.prompt import Prompt
+from grip_edge.runtime.sampling import Sampler
+
+BACKEND = "openvino"
+
+_Settings = dict[str, Any]
+
+
+class OpenVinoGraphs(SelectionGraphs):
+    """``backend`` is the name in results. ``threads`` None leaves the number to OpenVINO."""
+
+    backend = BACKEND
+
+    def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
+        _require_fixed_scales(bundle)
+        super().__init__(bundle, threads)
+        settings = _settings(bundle, threads)
+        core = ov.Core()
+        self._visions = Pool(_compiled(core, bundle.path("vision.onnx"), settings).create_infer_request)
+        self._decoder = _compiled(core, bundle.path("decoder.onnx"), settings, is_decoder=True)
+        self._decoders = Pool(self.new_decoder)
+
+    def new_decoder(self) -> StatefulDecoder:
+        return StatefulDecoder(self._decoder, self._embed)
+
+    def encode_image(self, pixels: NDArray[np.float32]) -> ImageFeatures:
+        """pixels [A,3,H,W] -> features of all patches."""
+        with self._visions.one() as vision:
+            return features_in_parts(partial(self._encode, vision), pixels)
+
+    def _encode(self, vision: ov.InferRequest, pixels: NDArray[np.float32]) -> list[NDArray[Any]]:
+        found = vision.infer({"pixels": pixels})
+        return [found[name] for name in self.vision_outputs]
+
+    def next_tokens(
+        self, prompt: Prompt, selection: Selection, visual_tokens: int, new_tokens: int, sampler: Sampler
+    ) -> Iterator[int]:
+        """Up to ``new_tokens`` token ids; the first one costs the prefill, each other one a decoder step."""
+        rule = self.manifest.positions
+        positions = prompt_positions(len(prompt.before), selection.kept_indices, len(prompt.after), visual_tokens, rule)
+        with self._decoders.one() as decoder:
+            choose = decoder.likeliest_token if sampler.is_greedy else partial(sampler.choose, decoder.logits)
+            last = int(positions[0, -1])
+            decoder.restart()
+            decoder.append(self.prompt_embeds(prompt, selection), positions)
+            token = choose()
+            yield token
+            for position in range(last + 1, last + new_tokens):
+                decoder.step(token, position)
+                token = choose()
+                yield token
+
+
+def _require_fixed_scales(bundle: Bundle) -> None:
+    """Without them, int8 products run in floats here, several times slower than in ONNX Runtime."""
+    formats, target = bundle.manifest.weight_formats, bundle.manifest.target
+    if formats is not None and target != BACKEND and "int8" in (formats.vision, formats.decoder, formats.lm_head):
+        raise UserError(
+            f"--backend {BACKEND} wants int8 with fixed scales, this bundle is for {target}; run  "
+            f"grip-edge calibrate FLOAT-BUNDLE --precision int8 --target {BACKEND} --out DIR ."
+        )
+
+
+def _settings(bundle: Bundle, threads: int | None) -> _Settings:
+    settings: _Settings = {"PERFORMANCE_HINT": "LATENCY"}
+    if threads is not None:
+        settings["INFERENCE_NUM_THREADS"] = threads
+    if bundle.manifest.precision == "fp32":
+        settings |= {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32"}
+    return settings
+
+
+def _compiled(core: ov.Core, path: Path, settings: _Settings, is_decoder: bool = False) -> ov.CompiledModel:
+    try:
+        model = core.read_model(path)
+    except RuntimeError as error:
+        # Its report ends with a summary.
+        reason = " ".join(str(error).rpartition("Summary:")[2].split())[:200]
+        raise BundleError(f"{path} cannot be read by OpenVINO ({reason}); choose another --backend.") from None
+    if is_decoder:
+        try:
+            model = with_own_cache(model)
+        except ValueError as error:
+            raise UserError(
+                f"--backend {BACKEND} needs a decoder for the target openvino or cpu; in {path} {error}."
+            ) from None
+    return core.compile_model(model, "CPU", settings)

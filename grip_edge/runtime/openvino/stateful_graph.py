@@ -1,0 +1,110 @@
+"""The decoder's graph with the cache inside: what OpenVINO's fused attention wants, made from what a bundle has.
+
+    GroupQueryAttention(query, key, value, cache_key, cache_value, ...)
+    ─▶ past = ReadValue;  all = Concat(past, new);  Assign(all);  ScaledDotProductAttention(query, all, all, mask)
+
+The caches grow by what is appended, so that the graph's inputs and outputs of that name disappear. All layers share one
+mask. In this form, and in no other that was tried (a mask of booleans, a past that is not gathered), OpenVINO 2026.4
+takes cache and attention for one operator that runs in bf16 (docs/log.md).
+
+    needs    a decoder as ``export.targets.cached_attention`` leaves it
+    leaves   inputs embeds [1,S,D], position_ids [1,S], write_start [1], rows [1] (always 0); output logits [1,V]
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import openvino as ov
+from openvino import opset15 as op
+from openvino.op.util import Variable, VariableInfo
+
+ROWS = "rows"
+_ATTENTION = "GroupQueryAttention"
+_CACHE = "cache_"
+_HIDDEN = -1e9
+_LENGTH_AXIS = 2
+
+
+def with_own_cache(model: ov.Model) -> ov.Model:
+    """``model`` is used up. ValueError if its attention has another form."""
+    attentions = [node for node in model.get_ordered_ops() if node.get_type_name() == _ATTENTION]
+    inputs = {node.get_friendly_name(): node for node in model.get_parameters()}
+    layers = sum(name.startswith(_CACHE) for name in inputs) // 2
+    if not attentions or len(attentions) != layers:
+        raise ValueError(f"{len(attentions)} of {layers} layers have {_ATTENTION}")
+    rows = op.parameter([1], np.int32, name=ROWS)
+    rows.output(0).set_names({ROWS})
+    sinks: list[Any] = []
+    mask: Any = None
+    for layer, node in enumerate(attentions):
+        query = node.input_value(0)
+        heads = node.get_attributes()["num_heads"]
+        seen = []
+        for kind, new in (("key", node.input_value(1)), ("value", node.input_value(2))):
+            grown, assign = _appended(new, rows, f"{kind}_{layer}")
+            seen.append(_for_all_heads(grown, heads))
+            sinks.append(assign)
+        if mask is None:
+            mask = _mask(query, grown, inputs["write_start"])
+        attended = op.scaled_dot_product_attention(query, *seen, mask, *_scale(node), causal=False)
+        heads_last = op.transpose(attended, op.constant(np.array([0, 2, 1, 3])))
+        merged = op.reshape(heads_last, op.constant(np.array([0, 0, -1])), special_zero=True)
+        for reader in node.output(0).get_target_inputs():
+            reader.replace_source_output(merged.output(0))
+    results = [node for node in model.get_results() if not _is_cache(node)]
+    kept = [node for name, node in inputs.items() if not name.startswith(_CACHE)]
+    return ov.Model(results, sinks, [*kept, rows], "decoder")
+
+
+def _is_cache(result: Any) -> bool:
+    return any(name.startswith(f"new_{_CACHE}") for name in result.input_value(0).get_names())
+
+
+def _appended(new: Any, rows: Any, name: str) -> tuple[Any, Any]:
+    """new [1,G,S,d] behind all that came before, and the node that remembers it."""
+    _, kv_heads, _, head_dim = new.get_partial_shape()
+    info = VariableInfo()
+    info.data_shape = ov.PartialShape([1, kv_heads, -1, head_dim])
+    info.data_type = new.get_element_type()
+    info.variable_id = name
+    variable = Variable(info)
+    nothing = np.zeros((1, kv_heads.get_length(), 0, head_dim.get_length()), np.float32)
+    start = op.convert(op.constant(nothing), info.data_type)
+    # Which row continues which: always the only one, but the gather is part of the pattern.
+    past = op.gather(op.read_value(start, variable), rows, op.constant(0))
+    grown = op.concat([past, new], _LENGTH_AXIS)
+    return grown, op.assign(grown, variable)
+
+
+def _for_all_heads(cache: Any, heads: int) -> Any:
+    """[1,G,C,d] -> [1,heads,C,d]: each key serves a group of queries."""
+    kv_heads, head_dim = (cache.get_output_partial_shape(0)[axis].get_length() for axis in (1, 3))
+    if kv_heads == heads:
+        return cache
+    apart = op.unsqueeze(cache, op.constant(np.array([2])))
+    repeated = op.broadcast(
+        apart, op.constant(np.array([1, 1, heads // kv_heads, 1, 1])), broadcast_spec="BIDIRECTIONAL"
+    )
+    return op.reshape(repeated, op.constant(np.array([0, heads, -1, head_dim])), special_zero=True)
+
+
+def _mask(query: Any, keys: Any, write_start: Any) -> Any:
+    """float [1,1,S,P+S]: a query in slot p sees the slots up to p."""
+    zero, one = op.constant(np.int64(0)), op.constant(np.int64(1))
+
+    def length(value: Any) -> Any:
+        return op.gather(op.shape_of(value, "i64"), op.constant(_LENGTH_AXIS), op.constant(0))
+
+    slots = op.range(zero, length(keys), one, "i64")
+    own = op.add(op.range(zero, length(query), one, "i64"), write_start)
+    sees = op.less_equal(slots, op.unsqueeze(own, op.constant(np.array([1]))))
+    levels = op.select(sees, op.constant(np.float32(0.0)), op.constant(np.float32(_HIDDEN)))
+    return op.unsqueeze(levels, op.constant(np.array([0, 1])))
+
+
+def _scale(node: Any) -> tuple[Any, ...]:
+    """ONNX Runtime's 0 is the default, one over the root of the head's width."""
+    scale = node.get_attributes()["scale"]
+    return (op.constant(np.float32(scale)),) if scale else ()
