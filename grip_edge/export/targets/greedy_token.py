@@ -18,8 +18,10 @@ _LOGITS = "logits"
 def drop_greedy_token(model: ir.Model) -> None:
     """The graph as it was before the pass."""
     for output in [output for output in model.graph.outputs if output.name == GREEDY_TOKEN]:
+        chooser = output.producer()
         model.graph.outputs.remove(output)
-        model.graph.remove(output.producer(), safe=True)
+        if chooser is not None:
+            model.graph.remove(chooser, safe=True)
 
 
 class AddGreedyToken(ir.passes.InPlacePass):
