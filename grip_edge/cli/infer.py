@@ -63,7 +63,7 @@ def infer(
     pipeline = Pipeline.load(bundle, backend=backend)
     if sys.stderr.isatty():
         click.secho(f"{pipeline.graphs.backend}: {pipeline.backend_reason}", dim=True, err=True)
-    stream = pipeline.stream(image, question, budget, max_new_tokens, temperature, top_p, seed)
+    stream = pipeline.stream(image, question, budget, max_new_tokens, temperature=temperature, top_p=top_p, seed=seed)
     result = stream.result() if as_json else _print_pieces(stream)
     if kept_image is not None:
         caption = f"{question}\n{result.answer}\n{_kept_text(result)}"

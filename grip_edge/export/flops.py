@@ -1,6 +1,6 @@
 """Floating-point operations of a bundle's stages, counted from the graphs as they are.
 
-    MatMul, MatMulInteger, Gemm, Conv   2 x (elements of the output) x (length of each dot product)
+    MatMul and its kin, Gemm, Conv      2 x (elements of the output) x (length of each dot product)
     Attention, GroupQueryAttention      both products over all slots of the cache, masked ones too
     Loop                                its body, in as many turns as tokens are kept (``loop_flops``)
 
@@ -89,6 +89,10 @@ def _matmul(node: ir.Node, sizes: Mapping[str, int]) -> int:
     return 2 * batch * left[-2] * left[-1] * right[-1]
 
 
+def _block_product(node: ir.Node, sizes: Mapping[str, int]) -> int:
+    return 2 * math.prod(_shape(node, node.inputs[0], sizes)) * node.attributes["N"].as_int()
+
+
 def _gemm(node: ir.Node, sizes: Mapping[str, int]) -> int:
     left, right = (_shape(node, value, sizes) for value in node.inputs[:2])
     outputs = right[0] if _flag(node, "transB") else right[1]
@@ -119,6 +123,7 @@ def _flag(node: ir.Node, name: str) -> bool:
 _COUNTS: dict[str, Callable[[ir.Node, Mapping[str, int]], int]] = {
     "MatMul": _matmul,
     "MatMulInteger": _matmul,
+    "MatMulNBits": _block_product,
     "Gemm": _gemm,
     "Conv": _conv,
     "Attention": _attention,

@@ -58,7 +58,7 @@ class Piece:
         model = helper.make_model(
             graph, opset_imports=self.opset_imports, functions=self.functions, ir_version=self.ir_version
         )
-        in_blocks = any(node.op_type == "DequantizeLinear" for node in self.nodes)
+        in_blocks = any(node.op_type in ("DequantizeLinear", "MatMulNBits") for node in self.nodes)
         return ort.InferenceSession(
             model.SerializeToString(),
             options.in_blocks if in_blocks else options.plain,
@@ -111,7 +111,7 @@ def needed_after(pieces: Sequence[Piece], index: int, wanted: Iterable[str]) -> 
 def graph_pieces(model: onnx.ModelProto, wanted: Iterable[str]) -> Iterator[Piece]:
     graph = model.graph
     weights = {tensor.name: tensor for tensor in graph.initializer}
-    groups = list(_groups(graph.node, weights))
+    groups = list(_groups(_needed(graph.node, wanted), weights))
     known = {value.name for value in graph.input}
     for index, nodes in enumerate(groups):
         read = dict.fromkeys(name for node in nodes for name in _read(node))
@@ -127,6 +127,17 @@ def graph_pieces(model: onnx.ModelProto, wanted: Iterable[str]) -> Iterator[Piec
             ir_version=model.ir_version,
         )
         known |= made
+
+
+def _needed(nodes: Sequence[onnx.NodeProto], wanted: Iterable[str]) -> list[onnx.NodeProto]:
+    """Without those whose results nobody reads."""
+    read = set(wanted)
+    needed = []
+    for node in reversed(nodes):
+        if not read.isdisjoint(node.output):
+            needed.append(node)
+            read.update(_read(node))
+    return needed[::-1]
 
 
 def _groups(

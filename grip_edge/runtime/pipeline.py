@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,10 +27,13 @@ from grip_edge.runtime.onnx_backend import ImageFeatures
 from grip_edge.runtime.positions import RULES
 from grip_edge.runtime.preprocess import Preprocessor
 from grip_edge.runtime.prompt import PromptEncoder, load_tokenizer
-from grip_edge.runtime.request import EncodedImage, Request
+from grip_edge.runtime.request import AnswerOptions, EncodedImage, Request
 from grip_edge.runtime.result import Result
 from grip_edge.runtime.sampling import Sampling
 from grip_edge.runtime.stream import Stream, check_request
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 _CACHED_IMAGES = 4
 
@@ -77,13 +80,10 @@ class Pipeline:
         question: str,
         budget: Budget | float | int | str = 0.25,
         max_new_tokens: int = 64,
-        temperature: float = 0.0,
-        top_p: float = 1.0,
-        seed: int | None = None,
-        ignore_stop: bool = False,
+        **options: Unpack[AnswerOptions],
     ) -> Result:
         """The whole answer; options as for ``stream``."""
-        return self.stream(image, question, budget, max_new_tokens, temperature, top_p, seed, ignore_stop).result()
+        return self.stream(image, question, budget, max_new_tokens, **options).result()
 
     def generate_batch(
         self,
@@ -91,10 +91,7 @@ class Pipeline:
         questions: Sequence[str],
         budget: Budget | float | int | str = 0.25,
         max_new_tokens: int = 64,
-        temperature: float = 0.0,
-        top_p: float = 1.0,
-        seed: int | None = None,
-        ignore_stop: bool = False,
+        **options: Unpack[AnswerOptions],
     ) -> list[Result]:
         """One answer per question about one image; options as for ``stream``, the same for all.
 
@@ -102,10 +99,7 @@ class Pipeline:
         checked before the first is answered; they are answered one after the other.
         """
         opened = open_image(image)
-        requests = [
-            self._request(opened, question, budget, max_new_tokens, temperature, top_p, seed, ignore_stop)
-            for question in questions
-        ]
+        requests = [self._request(opened, question, budget, max_new_tokens, **options) for question in questions]
         for request in requests:
             check_request(self, request, self.preprocess.plan(opened))
         results: list[Result] = []
@@ -122,19 +116,15 @@ class Pipeline:
         question: str,
         budget: Budget | float | int | str = 0.25,
         max_new_tokens: int = 64,
-        temperature: float = 0.0,
-        top_p: float = 1.0,
-        seed: int | None = None,
-        ignore_stop: bool = False,
+        **options: Unpack[AnswerOptions],
     ) -> Stream:
         """The answer piece by piece. Options are checked at once; the work starts when the first piece is read.
 
         ``budget`` is a ratio (float), a token count (int), either as text, or "auto": what ``grip-edge calibrate``
         recommends. Where the number of visual tokens depends on the image, a token count is checked when the image is
-        read. ``ignore_stop`` goes on to ``max_new_tokens`` whatever the model says, for timing.
+        read. ``options`` are those of ``request.AnswerOptions``: temperature, top_p, seed, ignore_stop.
         """
-        request = self._request(image, question, budget, max_new_tokens, temperature, top_p, seed, ignore_stop)
-        return Stream(self, request)
+        return Stream(self, self._request(image, question, budget, max_new_tokens, **options))
 
     def _request(
         self,
@@ -142,16 +132,13 @@ class Pipeline:
         question: str,
         budget: Budget | float | int | str,
         max_new_tokens: int,
-        temperature: float,
-        top_p: float,
-        seed: int | None,
-        ignore_stop: bool,
+        ignore_stop: bool = False,
+        **sampling: Any,
     ) -> Request:
         wanted = self._recommended() if budget == AUTO_BUDGET else Budget.of(budget)
         if self.manifest.image.tiling is None or wanted.tokens is None:
             self.manifest.budget_range.resolve(wanted)
-        sampling = Sampling(temperature, top_p, seed)
-        return Request(image, question, wanted, max_new_tokens, sampling, ignore_stop)
+        return Request(image, question, wanted, max_new_tokens, Sampling(**sampling), ignore_stop)
 
     def _recommended(self) -> Budget:
         found = self.manifest.recommended_budget

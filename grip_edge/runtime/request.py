@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 from grip_edge.budget import Budget, BudgetRange
 from grip_edge.errors import UserError
@@ -11,6 +11,15 @@ from grip_edge.runtime.image import ImageSource
 from grip_edge.runtime.result import BudgetUse
 from grip_edge.runtime.sampling import Sampling
 from grip_edge.tiles import TilePlan
+
+
+class AnswerOptions(TypedDict, total=False):
+    """How tokens are chosen: greedily, unless there is a temperature (``Sampling``); and ``Request.ignore_stop``."""
+
+    temperature: float
+    top_p: float
+    seed: int | None
+    ignore_stop: bool
 
 
 @dataclass(frozen=True)

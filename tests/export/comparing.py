@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,14 @@ from grip_edge.export.journal import Journal
 from grip_edge.export.layout import Layout, lay_out, save_graph
 from grip_edge.export.precision import PrecisionOptions
 from grip_edge.export.quiet import quiet_libraries
+from grip_edge.export.targets.table import CPU, Target
 from grip_edge.export.tracing import make_model
 from grip_edge.manifest import WeightFormats
 
 TOLERANCE = 1e-4
 FP32 = PrecisionOptions().formats
+# What all targets of ONNX Runtime have in common.
+STANDARD = dataclasses.replace(CPU, cached_attention=False, block_products=False)
 
 
 def assert_close(what: str, found: Any, expected: Any, tolerance: float = TOLERANCE) -> None:
@@ -45,10 +49,12 @@ def network_with_weights(graph: Graph, checkpoint: Checkpoint) -> nn.Module:
     return module.eval()
 
 
-def write_graph(graph: Graph, checkpoint: Checkpoint, folder: Path, formats: WeightFormats = FP32) -> Layout:
+def write_graph(
+    graph: Graph, checkpoint: Checkpoint, folder: Path, formats: WeightFormats = FP32, target: Target = CPU
+) -> Layout:
     """The graph and its weights as an export writes them."""
     with quiet_libraries():
-        layout = lay_out(make_model(graph, checkpoint, formats), graph.file_name)
+        layout = lay_out(make_model(graph, checkpoint, formats, target), graph.file_name)
     save_graph(layout, folder)
     write_weights(layout, folder, Journal(folder), lambda place: None)
     return layout

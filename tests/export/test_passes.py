@@ -33,7 +33,7 @@ from grip_edge.export.passes.int8_embedding import Int8Embedding
 from grip_edge.export.precision import PrecisionOptions, session_config
 from grip_edge.export.weights import first_not_finite, given_weight
 from grip_edge.manifest import WeightFormats
-from tests.export.comparing import assert_close, random_array, write_graph
+from tests.export.comparing import STANDARD, assert_close, random_array, write_graph
 from tests.toy_model import IMAGE_SIDE_PX
 
 Array = NDArray[Any]
@@ -123,7 +123,7 @@ def test_graph_with_stored_weights_equals_fp32_graph_with_restored_ones(
 ) -> None:
     formats, tolerance = FORMATS[name]
     graph = make(checkpoint)
-    write_graph(graph, checkpoint, tmp_path, formats)
+    write_graph(graph, checkpoint, tmp_path, formats, STANDARD)
     twin = shutil.copytree(toy_bundle, tmp_path / "fp32") / graph.file_name
     path = tmp_path / graph.file_name
     onnx.checker.check_model(str(path), full_check=True)
@@ -145,7 +145,7 @@ def relative_error(found: Array, expected: Array) -> float:
 def test_the_session_config_of_the_bundle_changes_speed_not_meaning(checkpoint: Checkpoint, tmp_path: Path) -> None:
     """Accuracy level 4 quantises the inputs of products per block."""
     formats = int4()
-    write_graph(decoder_graph(checkpoint), checkpoint, tmp_path, formats)
+    write_graph(decoder_graph(checkpoint), checkpoint, tmp_path, formats, STANDARD)
     inputs = decoder_inputs(checkpoint)
     plain = run(tmp_path / "decoder.onnx", inputs)[0]
     fast = run(tmp_path / "decoder.onnx", inputs, session_config(formats))[0]

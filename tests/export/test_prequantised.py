@@ -24,7 +24,7 @@ from grip_edge.export.precision import PrecisionOptions
 from grip_edge.export.prequantised import PackedMatrix
 from grip_edge.export.quantise import unpack_nibbles
 from grip_edge.export.unpacking import PackedWeight, unpack
-from tests.export.comparing import assert_close, write_graph
+from tests.export.comparing import STANDARD, assert_close, write_graph
 from tests.export.packing import Layout, pack_checkpoint, restore_checkpoint
 from tests.export.test_passes import decoder_inputs
 
@@ -72,7 +72,7 @@ def test_the_int4_graph_keeps_the_checkpoint_s_own_codes(packed: Packed, toy_che
     found, expected = tmp_path / "found", tmp_path / "expected"
     for folder in (found, expected):
         folder.mkdir()
-    write_graph(decoder_graph(checkpoint), checkpoint, found, formats)
+    write_graph(decoder_graph(checkpoint), checkpoint, found, formats, STANDARD)
     plain = open_checkpoint(tmp_path / "restored")
     write_graph(decoder_graph(plain), plain, expected)
     inputs = decoder_inputs(checkpoint)

@@ -14,6 +14,7 @@ import onnx
 import onnx_ir as ir
 
 from grip_edge.errors import GripEdgeError
+from grip_edge.export.targets.block_products import BLOCK_PRODUCT
 from grip_edge.export.targets.budget_select import BUDGET_SELECT, DOMAIN
 from grip_edge.export.targets.cached_attention import CACHED_ATTENTION
 from grip_edge.export.targets.cached_attention import DOMAIN as FUSED_DOMAIN
@@ -50,14 +51,19 @@ def _problem(node: ir.Node, target: Target) -> str | None:
     if node.domain == DOMAIN:
         known = node.op_type == BUDGET_SELECT and target.with_budget_select
         return None if known else "expected no operator of this domain"
-    if node.domain == FUSED_DOMAIN and target.cached_attention:
-        known = node.op_type == CACHED_ATTENTION
-        return None if known else f"expected {CACHED_ATTENTION} alone of the domain '{FUSED_DOMAIN}'"
+    if (node.domain, node.op_type) in _own_operators(target):
+        return None
     if node.domain:
         return f"expected standard operators, found the domain '{node.domain}'"
     if not target.has(node.op_type):
         return "the operator is not among those that the parser has"
     return _schema_problem(node, target.opset) or _form_problem(node, target)
+
+
+def _own_operators(target: Target) -> set[tuple[str, str]]:
+    """Of ONNX Runtime alone."""
+    attention = {(FUSED_DOMAIN, CACHED_ATTENTION)} if target.cached_attention else set()
+    return attention | ({(FUSED_DOMAIN, BLOCK_PRODUCT)} if target.block_products else set())
 
 
 def _schema_problem(node: ir.Node, opset: int) -> str | None:

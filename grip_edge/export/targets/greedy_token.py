@@ -17,11 +17,10 @@ _LOGITS = "logits"
 
 def drop_greedy_token(model: ir.Model) -> None:
     """The graph as it was before the pass."""
-    for output in [output for output in model.graph.outputs if output.name == GREEDY_TOKEN]:
-        chooser = output.producer()
-        model.graph.outputs.remove(output)
-        if chooser is not None:
-            model.graph.remove(chooser, safe=True)
+    chosen = [node for node in model.graph if node.outputs[0].name == GREEDY_TOKEN]
+    for node in chosen:
+        model.graph.outputs.remove(node.outputs[0])
+        model.graph.remove(node, safe=True)
 
 
 class AddGreedyToken(ir.passes.InPlacePass):

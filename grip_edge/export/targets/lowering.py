@@ -13,6 +13,7 @@ import onnx_ir as ir
 from grip_edge.export.passes.block_weights import BlockWeights
 from grip_edge.export.passes.dynamic_int8 import DynamicInt8
 from grip_edge.export.passes.plan import precision_passes
+from grip_edge.export.targets.block_products import FuseBlockProducts
 from grip_edge.export.targets.budget_select import CarryBudgetSelect
 from grip_edge.export.targets.cached_attention import FuseCachedAttention
 from grip_edge.export.targets.check import check_graph
@@ -94,6 +95,8 @@ def _target_passes(target: Target, half: bool) -> list[ir.passes.InPlacePass]:
         passes.append(ScatterCache())
     if target.cached_attention:
         passes.append(FuseCachedAttention())
+    if target.block_products:
+        passes.append(FuseBlockProducts())
     if target.with_budget_select:
         passes.append(CarryBudgetSelect())
     if not target.is_compiled:

@@ -37,7 +37,8 @@ class Target:
     calibrate does.
     ``half_compute``: fp16 means arithmetic in fp16, not only storage. ``cache_in_place``: cache inputs and outputs
     may be one buffer. ``top_k_limit`` None: none. ``with_budget_select``: selection is a node of its own, which a
-    plugin can take over (``budget_select``). ``cached_attention``: the decoder's is an operator of ONNX Runtime's own.
+    plugin can take over (``budget_select``). ``cached_attention``: the decoder's is an operator of ONNX Runtime's own,
+    ``block_products``: so are products with weights in blocks.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Target:
     cached_attention: bool
     precisions: tuple[str, ...]
     calibrated_precisions: tuple[str, ...] = ()
+    block_products: bool = False
 
     def has(self, operator: str) -> bool:
         return self.operators is None or operator in self.operators
@@ -73,10 +75,11 @@ _FLOATS = frozenset({"FLOAT", "FLOAT16", "BFLOAT16"})
 _CALIBRATED = ("int8",)
 
 
-def _onnx_runtime(name: str, half_compute: bool, cached_attention: bool, precisions: tuple[str, ...]) -> Target:
+def _onnx_runtime(name: str, half_compute: bool, own_operators: bool, precisions: tuple[str, ...]) -> Target:
     return Target(
-        name, ONNX_RUNTIME, 24, None, _FLOATS, None, half_compute, True, None, False, cached_attention, precisions
-    )
+        name, ONNX_RUNTIME, 24, None, _FLOATS, None, half_compute, True, None, False, own_operators, precisions,
+        block_products=own_operators,
+    )  # fmt: skip
 
 
 def _openvino(name: str, precisions: tuple[str, ...]) -> Target:
