@@ -13,6 +13,7 @@ import pytest
 
 from grip_edge.cli.checks import groups
 from grip_edge.cli.checks.attention import check_attention
+from grip_edge.cli.checks.backends import check_openvino
 from grip_edge.cli.checks.device import check_cpu, check_images, check_tokenizer
 from grip_edge.cli.checks.finding import BROKEN, MISSING, OK, Finding, in_child
 
@@ -29,6 +30,13 @@ def test_the_device_side_works_here(run: Callable[..., Any]) -> None:
 def test_attention_of_elementary_operators() -> None:
     """What Python 3.10's ONNX Runtime is asked, asked of this one."""
     check_attention("CPUExecutionProvider", elementary=True)
+
+
+def test_openvino_multiplies() -> None:
+    pytest.importorskip("openvino", reason="needs OpenVINO: pip install 'grip-edge[openvino]'")
+    found = check_openvino()
+    assert (found.name, found.state) == ("openvino", OK)
+    assert "multiplied two matrices" in found.fact
 
 
 def test_lines(run: Callable[..., Any]) -> None:

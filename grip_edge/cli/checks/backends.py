@@ -35,6 +35,20 @@ def check_cuda() -> Finding:
     return Finding("cuda", OK, f"ONNX Runtime {ort.__version__} computed Attention on the GPU")
 
 
+def check_openvino() -> Finding:
+    program = (
+        "import numpy as np, openvino as ov\n"
+        "from openvino import opset15 as op\n"
+        "x = op.parameter([2, 3], np.float32)\n"
+        "model = ov.Model([op.matmul(x, op.constant(np.eye(3, dtype=np.float32)), False, False)], [x])\n"
+        "core, ones = ov.Core(), np.ones((2, 3), np.float32)\n"
+        "assert np.allclose(core.compile_model(model, 'CPU')(ones)[0], ones), 'wrong numbers'\n"
+        "kind = core.get_property('CPU', 'INFERENCE_PRECISION_HINT').get_type_name()\n"
+        "print(f'OpenVINO {ov.get_version()} multiplied two matrices; its best float type here is {kind}')"
+    )
+    return in_child("openvino", program, "For x86 CPUs:  pip install 'grip-edge[openvino]'")
+
+
 def check_rtx_provider() -> Finding:
     program = (
         "import onnxruntime_ep_nv_tensorrt_rtx as package\n"

@@ -19,6 +19,7 @@ GROUPS: dict[str, tuple[Check, ...]] = {
         device.check_model,
     ),
     "backends": (
+        backends.check_openvino,
         backends.check_nvml,
         backends.check_cuda,
         backends.check_rtx_provider,

@@ -29,7 +29,7 @@ class Choices:
     @property
     def has_fixed_scales(self) -> bool:
         in_int8 = "int8" in (self.formats.vision, self.formats.decoder, self.formats.lm_head)
-        return in_int8 and self.target.has_fixed_scales
+        return in_int8 and self.target.has_fixed_scales("decoder.onnx")
 
     @property
     def kept_formats(self) -> set[str]:

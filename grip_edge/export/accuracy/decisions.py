@@ -98,7 +98,8 @@ def observe(source: Bundle, options: CalibrationOptions, seen: QuestionSet) -> D
         model = float_model(source, name)
         schemes[name] = matrix_schemes(model, name, formats)
         rounding = {
-            matrix: Rounding.of(scheme, formats, target.has_fixed_scales) for matrix, scheme in schemes[name].items()
+            matrix: Rounding.of(scheme, formats, target.has_fixed_scales(name))
+            for matrix, scheme in schemes[name].items()
         }
         groups = find_groups(model, [matrix for matrix, scheme in schemes[name].items() if scheme not in exact])
         observers[name] = GraphObserver(model, groups, rounding, len(seen.prompts), options.rescale)

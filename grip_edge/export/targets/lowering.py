@@ -66,7 +66,7 @@ def _precision_passes(
 ) -> list[ir.passes.InPlacePass]:
     """With fixed scales, weight-only int8 is per output, not in blocks."""
     passes = precision_passes(model, file_name, formats, layers.kept)
-    if not target.has_fixed_scales:
+    if not target.has_fixed_scales(file_name):
         return passes
     return [_with_fixed_scales(rewrite, layers.largest_inputs) for rewrite in passes]
 

@@ -17,6 +17,9 @@ from grip_edge.export.targets.operators import TENSORRT_10_0, TENSORRT_10_15, TE
 
 ONNX_RUNTIME, OPENVINO, TENSORRT, TENSORRT_RTX = "onnxruntime", "openvino", "tensorrt", "tensorrt-rtx"
 
+# The others are ONNX Runtime's, so that the same tokens are kept.
+OPENVINO_RUNS = ("vision.onnx", "decoder.onnx")
+
 # TensorRT's TopK; more is an error on the device, not at build time.
 _LARGEST_TOP_K = 3840
 
@@ -61,10 +64,9 @@ class Target:
         """``grip-edge build`` makes engines of its graphs."""
         return self.engine in (TENSORRT, TENSORRT_RTX)
 
-    @property
-    def has_fixed_scales(self) -> bool:
+    def has_fixed_scales(self, file_name: str) -> bool:
         """int8 is products whose inputs have one scale each, known beforehand; int8 weights have one per output."""
-        return self.engine != ONNX_RUNTIME
+        return self.is_compiled or (self.engine == OPENVINO and file_name in OPENVINO_RUNS)
 
 
 _FLOATS = frozenset({"FLOAT", "FLOAT16", "BFLOAT16"})
