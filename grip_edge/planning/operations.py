@@ -62,6 +62,10 @@ def select_operations(
 
 
 def decoder_operations(text: TextShape, tokens: int, cache_slots: int) -> StageOperations:
-    """``tokens`` at once over a cache of ``cache_slots``: a prompt, or one new token. Logits of the last one only."""
+    """``tokens`` at once over a cache of ``cache_slots``: a prompt, or one new token. Behind the last attention only
+    the last one goes on.
+    """
     attention = 4 * text.layers * tokens * cache_slots * text.query_width
-    return StageOperations(2 * tokens * elements(decoder_matrices(text)), attention, 2 * lm_head(text).elements)
+    behind = text.query_width * text.width + 3 * text.width * text.mlp_width
+    weights = tokens * elements(decoder_matrices(text)) - (tokens - 1) * behind
+    return StageOperations(2 * weights, attention, 2 * lm_head(text).elements)

@@ -31,10 +31,11 @@ def vision_by_hand() -> int:
 
 def prefill_by_hand(kept: int) -> int:
     tokens = TEXT + kept
-    projections = 2 * linear(tokens, WIDTH, HEADS * HEAD_DIM) + 2 * linear(tokens, WIDTH, KV_HEADS * HEAD_DIM)
-    attention = 2 * 2 * tokens * tokens * HEADS * HEAD_DIM
-    mlp = 3 * linear(tokens, WIDTH, MLP)
-    return LAYERS * (projections + attention + mlp) + linear(1, WIDTH, len(toy_tokenizer()))
+    projections = linear(tokens, WIDTH, HEADS * HEAD_DIM) + 2 * linear(tokens, WIDTH, KV_HEADS * HEAD_DIM)
+    attention = LAYERS * (projections + 2 * 2 * tokens * tokens * HEADS * HEAD_DIM)
+    tokens_behind = (LAYERS - 1) * tokens + 1  # of the last layer only the last one
+    behind = linear(tokens_behind, HEADS * HEAD_DIM, WIDTH) + 3 * linear(tokens_behind, WIDTH, MLP)
+    return attention + behind + linear(1, WIDTH, len(toy_tokenizer()))
 
 
 @pytest.mark.parametrize("kept", [2, 8, VISUAL_TOKENS])

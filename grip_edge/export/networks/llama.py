@@ -5,6 +5,9 @@ Mistral and Qwen2 are the same network: what differs is which projections have a
 New keys and values go into the slots ``write_start`` .. ``write_start + S``; a query in slot p sees the slots up to p.
 That mask is made once and shared by all layers. Slots behind are masked, but must hold finite numbers.
 Positions (for the rotary embedding) are an input of their own: slots and positions may differ.
+
+Of the last layer only keys and values are wanted of every token, and the rest of the last token alone: behind the
+attention it computes that one.
 """
 
 from __future__ import annotations
@@ -20,6 +23,8 @@ from grip_edge.export.networks.ops import write_cache
 from grip_edge.export.networks.rope import Rope
 
 Cache = tuple[Tensor, Tensor]
+
+_ALL, _LAST = slice(None), slice(-1, None)
 
 
 class _Step(NamedTuple):
@@ -83,7 +88,7 @@ class LlamaDecoder(nn.Module):
         step = _Step((self.rotary_cos, self.rotary_sin, position_ids), mask, write_start)
         new_caches = []
         for layer, cache in zip(self.layers, caches, strict=True):
-            embeds, new_cache = layer(embeds, step, cache)
+            embeds, new_cache = layer(embeds, step, cache, _LAST if layer is self.layers[-1] else _ALL)
             new_caches.append(new_cache)
         return self.lm_head(self.norm(embeds[:, -1])), tuple(new_caches)
 
@@ -101,9 +106,9 @@ class _Layer(nn.Module):
         self.post_attention_layernorm = nn.RMSNorm(config.width, eps=config.norm_eps)
         self.mlp = _Mlp(config)
 
-    def forward(self, x: Tensor, step: _Step, cache: Cache) -> tuple[Tensor, Cache]:
-        mixed, new_cache = self.self_attn(self.input_layernorm(x), step, cache)
-        x = x + mixed
+    def forward(self, x: Tensor, step: _Step, cache: Cache, wanted: slice) -> tuple[Tensor, Cache]:
+        mixed, new_cache = self.self_attn(self.input_layernorm(x), step, cache, wanted)
+        x = x[:, wanted] + mixed
         return x + self.mlp(self.post_attention_layernorm(x)), new_cache
 
 
@@ -119,14 +124,14 @@ class _Attention(nn.Module):
         self.v_proj = nn.Linear(config.width, cache_width, bias=config.qkv_bias)
         self.o_proj = nn.Linear(query_width, config.width, bias=config.output_bias)
 
-    def forward(self, x: Tensor, step: _Step, cache: Cache) -> tuple[Tensor, Cache]:
+    def forward(self, x: Tensor, step: _Step, cache: Cache, wanted: slice) -> tuple[Tensor, Cache]:
         query = torch.onnx.ops.rotary_embedding(self._split(self.q_proj(x), self.heads), *step.rotary)
         key = torch.onnx.ops.rotary_embedding(self._split(self.k_proj(x), self.kv_heads), *step.rotary)
         keys = write_cache(cache[0], key, step.write_start)
         values = write_cache(cache[1], self._split(self.v_proj(x), self.kv_heads), step.write_start)
         grouped = self.heads != self.kv_heads  # the exporter refuses the flag where it changes nothing
         mixed = functional.scaled_dot_product_attention(query, keys, values, attn_mask=step.mask, enable_gqa=grouped)
-        return self.o_proj(mixed.transpose(1, 2).flatten(2)), (keys, values)
+        return self.o_proj(mixed.transpose(1, 2).flatten(2)[:, wanted]), (keys, values)
 
     def _split(self, x: Tensor, heads: int) -> Tensor:
         """[1,S,heads*d] -> [1,heads,S,d]."""
