@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from benchmarks.choosing import named
 from benchmarks.peers.bars import make_bars
 from benchmarks.peers.contestants import Contestant, Peer, Work
 from benchmarks.peers.peers import all_peers
@@ -51,7 +52,7 @@ def main(
 ) -> None:
     """Measure grip-edge and its peers in FOLDER, and write the report there."""
     work = Work(folder.resolve(), shape_name, threads)
-    peers = _chosen(all_peers(work), only)
+    peers = named(all_peers(work), only, "peer")
     turns = work.root / f"turns-{threads}-threads.jsonl"
     if fresh and turns.is_file():
         shutil.move(turns, turns.with_suffix(".before.jsonl"))
@@ -72,15 +73,6 @@ def main(
             run_rounds(work, entries, probe, plan, journal, _say)
     if not prepare_only:
         _write(work, peers, failures, checks, journal)
-
-
-def _chosen(peers: Sequence[Peer], only: str | None) -> list[Peer]:
-    known = {peer.name: peer for peer in peers}
-    wanted = list(known) if only is None else only.split(",")
-    for name in wanted:
-        if name not in known:
-            raise click.BadParameter(f"there is no peer '{name}'; known: {', '.join(known)}", param_hint="--only")
-    return [peer for peer in peers if peer.name in wanted]
 
 
 def _prepare_peer(work: Work, peer: Peer, failures: dict[str, str], checks: dict[str, Message]) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
+from benchmarks.choosing import named
 from benchmarks.peers.shape import SHAPES
-from benchmarks.scaling.axes import Axis, all_axes
+from benchmarks.scaling.axes import all_axes
 from benchmarks.scaling.models import prepare
 from benchmarks.scaling.plot import write_plot
 from benchmarks.scaling.report import PICTURE, measured, write_report
@@ -42,7 +42,7 @@ def main(
     report_only: bool,
 ) -> None:
     """Measure how grip-edge's costs grow, in FOLDER, and write the report there."""
-    axes = _chosen(all_axes(shape_name), only)
+    axes = named(all_axes(shape_name), only, "axis")
     if not report_only:
         prepare(folder, shape_name, {point.model for axis in axes for point in axis.points}, _say)
     if not (prepare_only or report_only):
@@ -52,15 +52,6 @@ def main(
         write_report(folder, found)
         write_plot(found, folder / PICTURE)
         _say(f"Report: {folder / 'scaling.md'}")
-
-
-def _chosen(axes: Sequence[Axis], only: str | None) -> list[Axis]:
-    known = {axis.name: axis for axis in axes}
-    wanted = list(known) if only is None else only.split(",")
-    for name in wanted:
-        if name not in known:
-            raise click.BadParameter(f"there is no axis '{name}'; known: {', '.join(known)}", param_hint="--only")
-    return [axis for axis in axes if axis.name in wanted]
 
 
 def _say(text: str) -> None:

@@ -51,6 +51,8 @@ class OnnxRuntimeGraphs(Graphs):
         super().__init__(bundle, threads, provider, attach)
         self.backend = backend
         self._device = device
+        (length,) = (node.shape[2] for node in self.decoder.get_inputs() if node.name == "cache_key_0")
+        self._cache_length = length if isinstance(length, int) else None  # one for all requests
         self._idle: list[_Lane] = []  # one, or as many as there were requests at once
 
     def next_tokens(
@@ -84,15 +86,14 @@ class OnnxRuntimeGraphs(Graphs):
 
     def _capacity(self, needed: int) -> int:
         """Of a request's cache: what it needs, unless the graph was loaded with one length for all."""
-        (fixed,) = (node.shape[2] for node in self.decoder.get_inputs() if node.name == "cache_key_0")
-        if not isinstance(fixed, int):
+        if self._cache_length is None:
             return needed
-        if needed > fixed:
+        if needed > self._cache_length:
             raise PromptError(
-                f"{needed} tokens exceed the cache of {fixed} that {self.backend} has; shorten the question or lower "
-                "--max-new-tokens."
+                f"{needed} tokens exceed the cache of {self._cache_length} that {self.backend} has; shorten the "
+                "question or lower --max-new-tokens."
             )
-        return fixed
+        return self._cache_length
 
     def _lane_for(self, capacity: int) -> _Lane:
         """An earlier request's, whose memory has been touched already, if it is neither too short nor far too long."""

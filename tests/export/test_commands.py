@@ -59,7 +59,7 @@ def test_wrong_options_are_one_line_with_exit_code_2(requested: list[ExportOptio
     result = run("export", "--model", "m", "--budget-range", "0.1,0.5", "--target", "tpu")
     assert result.exit_code == 2
     (line,) = result.stderr.splitlines()
-    assert line.startswith("grip-edge: error: --target tpu does not exist; choose from: cpu, cuda, rtx, tensorrt-11,")
+    assert line.startswith("grip-edge: error: --target tpu does not exist; choose from: cpu, cuda, openvino, rtx,")
     assert run("export", "--model", "m").exit_code == 2
     assert requested == []
 

@@ -225,7 +225,7 @@ def test_too_little_room_is_said_before_anything_is_written(
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"target": "tensorrt"}, "--target tensorrt does not exist; choose from: cpu, cuda, rtx"),
+        ({"target": "tensorrt"}, "--target tensorrt does not exist; choose from: cpu, cuda, openvino, rtx"),
         ({"model": "llava-7b"}, "no model 'llava-7b'. Known: llava-tiny, llava-1.5-7b, "),
         ({"scorer": None}, "No trained scorer comes with .*--scorer, or choose a policy that needs no .* --policy"),
         ({"scorer": Path("nowhere")}, "'nowhere' is no scorer"),

@@ -4,7 +4,8 @@
 training, validation and test apart.
 """
 
-from grip_edge.calibration.scenes.questions import SKILLS, Question, ask, exact_match
+from grip_edge.calibration.scenes.question import Question
+from grip_edge.calibration.scenes.questions import SKILLS, ask, exact_match
 from grip_edge.calibration.scenes.render import render
 from grip_edge.calibration.scenes.scene import Scene, SceneObject, SceneSettings, draw_scene
 from grip_edge.calibration.scenes.splits import SPLITS, scene_seed

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import LlavaForConditionalGeneration
@@ -23,6 +22,7 @@ from grip_edge.calibration.loop import LoopSettings, run_steps
 from grip_edge.calibration.scenes import SKILLS
 from grip_edge.calibration.tiny.align import patch_targets
 from grip_edge.calibration.tiny.architecture import VISUAL_TOKENS, llava_config
+from grip_edge.calibration.tiny.batches import Batch, gather_batch
 from grip_edge.calibration.tiny.blocks import (
     QuestionBank,
     known_id,
@@ -38,19 +38,6 @@ _HEAD_SCALE = 0.2
 _IDEAL_NOISE = 0.03
 _MIMETIC_LAYERS, _MIMETIC_STD, _COPY_SCALE = 3, 0.08, 0.15
 _TOKEN_STD = 0.15  # of text embeddings and of visual tokens alike
-
-
-@dataclass(frozen=True)
-class Batch:
-    """``rows`` [B] are scenes of the corpus; ``labels`` int64 [B,kinds,N]; ``tokens`` [B,Q,L]; ``answers`` bool [B,Q,L]
-    marks the answer's tokens; ``skill`` [B,Q].
-    """
-
-    rows: NDArray[np.int64]
-    labels: Tensor
-    tokens: Tensor
-    answers: Tensor
-    skill: Tensor
 
 
 @dataclass(frozen=True)
@@ -176,22 +163,6 @@ def draw_batch(corpus: Corpus, bank: QuestionBank, rng: np.random.Generator, sta
     first = np.isin(bank.skill[chosen], [SKILLS.index(skill) for skill in stage.focus])
     order = np.argsort(rng.random(allowed.shape) + 2.0 * ~allowed - 0.7 * first, axis=1)[:, : stage.questions]
     return gather_batch(corpus, bank, chosen, order)
-
-
-def gather_batch(corpus: Corpus, bank: QuestionBank, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Batch:
-    """rows [B], columns [B,Q]. Blocks are cut to the longest of the batch."""
-    pick = (rows[:, None], columns)
-    length = bank.length[pick].astype(np.int64)
-    tokens = bank.tokens[pick][:, :, : length.max()].astype(np.int64)
-    places = np.arange(tokens.shape[2])
-    answers = (places >= bank.answer_start[pick][..., None]) & (places < length[..., None])
-    return Batch(
-        rows,
-        torch.from_numpy(corpus.labels[rows].astype(np.int64)).flatten(2),
-        torch.from_numpy(tokens),
-        torch.from_numpy(answers),
-        torch.from_numpy(bank.skill[pick].astype(np.int64)),
-    )
 
 
 def thinned(visual: Tensor, object_patches: Tensor, rng: np.random.Generator, most: int) -> Tensor:

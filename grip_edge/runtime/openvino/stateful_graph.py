@@ -4,8 +4,8 @@
     ─▶ past = ReadValue;  all = Concat(past, new);  Assign(all);  ScaledDotProductAttention(query, all, all, mask)
 
 The caches grow by what is appended, so that the graph's inputs and outputs of that name disappear. All layers share one
-mask. In this form, and in no other that was tried (a mask of booleans, a past that is not gathered), OpenVINO 2026.4
-takes cache and attention for one operator that runs in bf16 (docs/log.md).
+mask. In this form OpenVINO 2026.4 takes cache and attention for one operator, in bf16. A past that is not gathered is
+no part of it, and a mask of booleans takes three times as long (docs/log.md).
 
     needs    a decoder as ``export.targets.cached_attention`` leaves it
     leaves   inputs embeds [1,S,D], position_ids [1,S], write_start [1], rows [1] (always 0); output logits [1,V]
