@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -196,3 +197,21 @@ def test_requests_at_once(bundle: Path, picture: Path) -> None:
     with ThreadPoolExecutor(4) as threads:
         found = threads.map(lambda question: pipeline.generate(picture, question, 4, 6, ignore_stop=True), questions)
     assert [result.tokens for result in found] == expected
+
+
+def test_signals_after_pipelines_that_are_gone(bundle: Path) -> None:
+    """In a process of its own: OpenVINO's stack for signals outlives the pipelines, in whatever order they end."""
+    program = (
+        "import faulthandler, gc, signal, sys\n"
+        "from grip_edge.runtime import Pipeline\n"
+        "faulthandler.enable()\n"
+        "first, second = (Pipeline.load(sys.argv[1], 1, 0, 'openvino') for _ in range(2))\n"
+        "del first; gc.collect()\n"
+        "del second; gc.collect()\n"
+        "try:\n"
+        "    signal.raise_signal(signal.SIGINT)\n"
+        "except KeyboardInterrupt:\n"
+        "    print('interrupted')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(bundle)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr

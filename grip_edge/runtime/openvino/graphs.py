@@ -7,7 +7,7 @@ where it has it, and keep the cache in 8 bits.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +39,8 @@ class OpenVinoGraphs(SelectionGraphs):
         _require_fixed_scales(bundle)
         super().__init__(bundle, threads)
         settings = _settings(bundle, threads)
-        core = ov.Core()
-        self._visions = Pool(_compiled(core, bundle.path("vision.onnx"), settings).create_infer_request)
-        self._decoder = _compiled(core, bundle.path("decoder.onnx"), settings, is_decoder=True)
+        self._visions = Pool(_compiled(bundle.path("vision.onnx"), settings).create_infer_request)
+        self._decoder = _compiled(bundle.path("decoder.onnx"), settings, is_decoder=True)
         self._decoders = Pool(self.new_decoder)
 
     def new_decoder(self) -> StatefulDecoder:
@@ -94,9 +93,17 @@ def _settings(bundle: Bundle, threads: int | None) -> _Settings:
     return settings
 
 
-def _compiled(core: ov.Core, path: Path, settings: _Settings, is_decoder: bool = False) -> ov.CompiledModel:
+@cache
+def _core() -> ov.Core:
+    """One for the process, which stays: each gives the thread another stack for signals and takes it away at its end,
+    and where they do not end in the reverse order, the next Ctrl-C finds a stack that is gone.
+    """
+    return ov.Core()
+
+
+def _compiled(path: Path, settings: _Settings, is_decoder: bool = False) -> ov.CompiledModel:
     try:
-        model = core.read_model(path)
+        model = _core().read_model(path)
     except RuntimeError as error:
         # Its report ends with a summary.
         reason = " ".join(str(error).rpartition("Summary:")[2].split())[:200]
@@ -108,4 +115,4 @@ def _compiled(core: ov.Core, path: Path, settings: _Settings, is_decoder: bool =
             raise UserError(
                 f"--backend {BACKEND} needs a decoder for the target openvino or cpu; in {path} {error}."
             ) from None
-    return core.compile_model(model, "CPU", settings)
+    return _core().compile_model(model, "CPU", settings)
