@@ -24,7 +24,6 @@ ROWS = "rows"
 _ATTENTION = "GroupQueryAttention"
 _CACHE = "cache_"
 _HIDDEN = -1e9
-_SWAP = [0, 2, 1, 3]
 _LENGTH_AXIS = 2
 
 
@@ -40,7 +39,7 @@ def with_own_cache(model: ov.Model) -> ov.Model:
     sinks: list[Any] = []
     mask: Any = None
     for layer, node in enumerate(attentions):
-        query, new_key, new_value = (_directly(node.input_value(index)) for index in range(3))
+        query, new_key, new_value = (node.input_value(index) for index in range(3))
         heads = node.get_attributes()["num_heads"]
         seen = []
         for kind, new in (("key", new_key), ("value", new_value)):
@@ -50,7 +49,7 @@ def with_own_cache(model: ov.Model) -> ov.Model:
         if mask is None:
             mask = _mask(query, grown, inputs["write_start"])
         attended = op.scaled_dot_product_attention(query, *seen, mask, *_scale(node), causal=False)
-        heads_last = op.transpose(attended, op.constant(np.array(_SWAP)))
+        heads_last = op.transpose(attended, op.constant(np.array([0, 2, 1, 3])))
         merged = op.reshape(heads_last, op.constant(np.array([0, 0, -1])), special_zero=True)
         for reader in node.output(0).get_target_inputs():
             reader.replace_source_output(merged.output(0))
@@ -61,30 +60,6 @@ def with_own_cache(model: ov.Model) -> ov.Model:
 
 def _is_cache(result: Any) -> bool:
     return any(name.startswith(f"new_{_CACHE}") for name in result.input_value(0).get_names())
-
-
-def _directly(value: Any) -> Any:
-    """[1,heads,S,d] as it was before the rotation gave it as [1,S,heads*d] and the attention took it apart again."""
-    swapped = _swapped(value)
-    merged = None if swapped is None else _input_of(swapped, "Reshape")
-    apart = None if merged is None else _input_of(merged, "Reshape")
-    found = None if apart is None else _swapped(apart)
-    return found if found is not None and found.get_partial_shape() == value.get_partial_shape() else value
-
-
-def _swapped(value: Any) -> Any:
-    """What was transposed into ``value``, if heads and positions changed places."""
-    source = _input_of(value, "Transpose")
-    if source is None:
-        return None
-    order = value.get_node().input_value(1).get_node()
-    is_swap = order.get_type_name() == "Constant" and order.get_data().tolist() == _SWAP
-    return source if is_swap else None
-
-
-def _input_of(value: Any, kind: str) -> Any:
-    node = value.get_node()
-    return node.input_value(0) if node.get_type_name() == kind else None
 
 
 def _appended(new: Any, rows: Any, name: str) -> tuple[Any, Any]:
