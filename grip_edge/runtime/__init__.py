@@ -1,4 +1,4 @@
-"""The runtime stage: from a bundle to answers, on the device, with ONNX Runtime only (no torch, no transformers)."""
+"""The runtime stage: from a bundle to answers, on the device, with ONNX Runtime, or a backend beside it (no torch)."""
 
 from grip_edge.runtime.pipeline import Pipeline
 from grip_edge.runtime.result import BudgetUse, Result, Timings
