@@ -14,7 +14,7 @@ SITES  := if [ -d $(RTX) ]; then export GRIP_EDGE_RTX_SITE=$(abspath $(RTX)); fi
           if [ -d $(RTX14) ]; then export GRIP_EDGE_RTX14_SITE=$(abspath $(RTX14)); fi
 
 # What runs on devices, some of which have Python 3.10.
-DEVICE := $(wildcard grip_edge/*.py) $(addprefix grip_edge/,cli planning plugin reporting runtime export/tensorrt)
+DEVICE := $(wildcard grip_edge/*.py) $(addprefix grip_edge/,cli calibration/data planning plugin reporting runtime export/tensorrt)
 
 .PHONY: demo test test-rtx test-python310 rtx lint docs wheel clean
 
@@ -33,7 +33,7 @@ lint: $(READY)
 	$(BIN)/ruff check grip_edge tests benchmarks examples docs
 	$(BIN)/ruff format --check grip_edge tests benchmarks examples docs
 	$(BIN)/mypy
-	$(BIN)/mypy --python-version 3.10 $(DEVICE)
+	$(BIN)/mypy --python-version 3.10 --follow-imports silent $(DEVICE)
 
 # The device side in a real Python 3.10:  make test-python310 PYTHON310=/path/to/python3.10
 PYTHON310 ?= python3.10

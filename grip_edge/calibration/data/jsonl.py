@@ -81,7 +81,7 @@ class JsonlData:
 
 
 def split_of(image: str) -> str:
-    percent = int.from_bytes(hashlib.sha256(image.encode()).digest()[:8]) % 100
+    percent = int.from_bytes(hashlib.sha256(image.encode()).digest()[:8], "big") % 100
     if percent < _TEST_SHARE:
         return "test"
     return "validation" if percent < _TEST_SHARE + _VALIDATION_SHARE else "train"

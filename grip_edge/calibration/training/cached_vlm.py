@@ -91,6 +91,6 @@ def model_digest(vlm: FrozenVlm) -> str:
 def _digest(*parts: bytes) -> str:
     sha = hashlib.sha256()
     for part in parts:
-        sha.update(len(part).to_bytes(8))
+        sha.update(len(part).to_bytes(8, "big"))
         sha.update(part)
     return sha.hexdigest()
