@@ -23,7 +23,8 @@ class FeatureCache:
         self._features: OrderedDict[bytes, ImageFeatures] = OrderedDict()
 
     def key(self, pixels: NDArray[np.float32]) -> bytes:
-        return hashlib.blake2b(pixels.tobytes(), digest_size=32).digest() if self.capacity else b""
+        # Processors have instructions for SHA-256: half the time of BLAKE2.
+        return hashlib.sha256(np.ascontiguousarray(pixels).data).digest() if self.capacity else b""
 
     def get(self, key: bytes) -> ImageFeatures | None:
         """What is known of the image."""

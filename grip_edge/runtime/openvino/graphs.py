@@ -79,7 +79,7 @@ def _require_fixed_scales(bundle: Bundle) -> None:
     formats, target = bundle.manifest.weight_formats, bundle.manifest.target
     if formats is not None and target != BACKEND and "int8" in (formats.vision, formats.decoder, formats.lm_head):
         raise UserError(
-            f"--backend {BACKEND} wants int8 with fixed scales, this bundle is for {target}; run  "
+            f"--backend openvino wants int8 with fixed scales, this bundle is for {target}; run  "
             f"grip-edge calibrate FLOAT-BUNDLE --precision int8 --target {BACKEND} --out DIR ."
         )
 
