@@ -61,11 +61,13 @@ def build(
         from grip_edge.export.tensorrt.build import BuildOptions, build_engines
     from grip_edge.export.targets.table import find_target
     from grip_edge.export.tensorrt.devices import resolve_device
+    from grip_edge.export.tensorrt.package import require_engines
 
     opened = open_bundle(bundle)
     found = find_target(opened.manifest.target)
     if target is not None and find_target(target) != found:
         raise UserError(f"--target is {target}, the bundle was exported for {found.name}; export it for {target}.")
+    require_engines(found)
     if workspace_mib is not None and workspace_mib < 1:
         raise UserError(f"--workspace is at least 1 MiB; got {workspace_mib}.")
     options = BuildOptions(

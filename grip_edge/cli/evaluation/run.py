@@ -45,7 +45,7 @@ BUNDLES_NAME = "bundles"
 _SCENES = 1000
 _SCENE_QUESTIONS = 5
 _ALL_QUESTIONS = 10**9
-_VERSIONED = ("numpy", "onnxruntime", "torch", "transformers")
+_VERSIONED = ("numpy", "onnxruntime", "openvino", "torch", "transformers")
 _LENGTHS = 500  # answers that the length of timed ones is taken from
 
 OnProgress = Callable[[str, int, int], None]

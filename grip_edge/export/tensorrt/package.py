@@ -23,11 +23,15 @@ class Package:
     trt: Any
 
 
+def require_engines(target: Target) -> None:
+    if not target.is_compiled:
+        engines = ", ".join(name for name, other in TARGETS.items() if other.is_compiled)
+        raise UserError(f"A bundle for {target.name} runs without engines; they are built for: {engines}.")
+
+
 def load_package(target: Target) -> Package:
     """The package that makes engines for the target; UserError if its version does not fit."""
-    if target.engine not in _MODULES:
-        engines = ", ".join(name for name, other in TARGETS.items() if other.engine in _MODULES)
-        raise UserError(f"A bundle for {target.name} runs without engines; they are built for: {engines}.")
+    require_engines(target)
     name = _MODULES[target.engine]
     try:
         trt: Any = importlib.import_module(name)
