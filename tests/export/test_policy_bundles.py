@@ -121,7 +121,7 @@ def test_a_bundle_whose_manifest_forgets_the_attention_is_refused(bundles: Bundl
     manifest = json.loads((folder / MANIFEST_NAME).read_text())
     manifest["scorer"]["reads_cls_attention"] = False
     (folder / MANIFEST_NAME).write_text(json.dumps(manifest))
-    with pytest.raises(BundleError, match=r"vision\.onnx has the outputs features, cls_attention; expected features"):
+    with pytest.raises(BundleError, match=r"select\.onnx has the inputs features, .*, cls_attention; expected"):
         Pipeline(open_bundle(folder))
 
 
