@@ -20,6 +20,7 @@ from grip_edge.runtime.onnx_backend import PROVIDER, Attach, Graphs, Selection
 from grip_edge.runtime.positions import prompt_positions
 from grip_edge.runtime.prompt import Prompt
 from grip_edge.runtime.sampling import Sampler
+from grip_edge.runtime.token_loop import answer_tokens
 from grip_edge.runtime.token_step import TokenStep
 
 # Of a prompt; fewer would read the weights too often (docs/log.md).
@@ -63,16 +64,9 @@ class OnnxRuntimeGraphs(Graphs):
         positions = prompt_positions(len(prompt.before), kept, len(prompt.after), visual_tokens, rule)
         lane = self._lane_for(self._capacity(positions.shape[1] + new_tokens))
         decoder, step = lane
-        choose = decoder.likeliest_token if sampler.is_greedy else partial(sampler.choose, decoder.logits)
-        last = int(positions[0, -1])
         try:
             self._prefill(decoder, self.prompt_embeds(prompt, selection), positions)
-            token = choose()
-            yield token
-            for position in range(last + 1, last + new_tokens):
-                step(token, position)
-                token = choose()
-                yield token
+            yield from answer_tokens(decoder, step, sampler, int(positions[0, -1]), new_tokens)
         finally:
             self._idle.append(lane)
 

@@ -24,6 +24,7 @@ from grip_edge.runtime.openvino.stateful_graph import with_own_cache
 from grip_edge.runtime.positions import prompt_positions
 from grip_edge.runtime.prompt import Prompt
 from grip_edge.runtime.sampling import Sampler
+from grip_edge.runtime.token_loop import answer_tokens
 
 BACKEND = "openvino"
 
@@ -62,16 +63,9 @@ class OpenVinoGraphs(SelectionGraphs):
         rule = self.manifest.positions
         positions = prompt_positions(len(prompt.before), selection.kept_indices, len(prompt.after), visual_tokens, rule)
         with self._decoders.one() as decoder:
-            choose = decoder.likeliest_token if sampler.is_greedy else partial(sampler.choose, decoder.logits)
-            last = int(positions[0, -1])
             decoder.restart()
             decoder.append(self.prompt_embeds(prompt, selection), positions)
-            token = choose()
-            yield token
-            for position in range(last + 1, last + new_tokens):
-                decoder.step(token, position)
-                token = choose()
-                yield token
+            yield from answer_tokens(decoder, decoder.step, sampler, int(positions[0, -1]), new_tokens)
 
 
 def _require_fixed_scales(bundle: Bundle) -> None:
