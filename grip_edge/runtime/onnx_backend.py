@@ -24,7 +24,9 @@ from grip_edge.attention_kernel import whole_score_matrices
 from grip_edge.bundle import Bundle
 from grip_edge.engines import GREEDY_TOKEN
 from grip_edge.errors import BundleError, GripEdgeError, UserError
+from grip_edge.mapped_files import give_back_pages
 from grip_edge.runtime.prompt import Prompt
+from grip_edge.runtime.shared_arena import use_shared_arena
 from grip_edge.tiles import TilePlan
 
 PROVIDER = "CPUExecutionProvider"
@@ -183,7 +185,9 @@ def load_session(
         options.add_session_config_entry(key, value)
     if threads is not None:
         options.intra_op_num_threads = threads
-    if provider != PROVIDER:
+    if provider == PROVIDER:
+        use_shared_arena(options)
+    else:
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     providers = list(dict.fromkeys((provider, PROVIDER)))
     if attach is not None:
@@ -194,6 +198,7 @@ def load_session(
             session = ort.InferenceSession(str(path), options, providers=providers)
     except Exception as error:  # every ONNX Runtime error is a class of its own below Exception
         raise _not_loaded(path, str(error)) from None
+    give_back_pages(path.parent)
     if provider != PROVIDER:
         _require_provider(session, path, provider, wholly=attach is not None)
     for kind, expected, nodes in (
