@@ -29,7 +29,7 @@ def step_times_ms(pipeline: Pipeline, capacity: int, steps: int) -> dict[str, li
         "copied": CachedDecoder(pipeline.graphs.decoder, pipeline.manifest.model.text, capacity),
     }
     copies = CachedDecoder(pipeline.graphs.decoder, pipeline.manifest.model.text, capacity).cache
-    copies.bind_outputs(decoders["copied"].binding)
+    copies.bind_outputs(decoders["copied"].bindings[0])
     embeds = pipeline.graphs.embed((pipeline.manifest.prompt.stop_token_ids[0],))
     last_position = min(capacity, pipeline.manifest.model.text.max_positions) - 1  # a cache may be longer, for timing
     position = np.array([[last_position]], np.int64)

@@ -26,6 +26,9 @@ ENGINES_NAME = "engines.json"
 # An output that the decoder's engine has beside those of decoder.onnx: the likeliest token, int64 [1,1].
 GREEDY_TOKEN = "next_token"
 
+# An output that decoder.onnx may have beside it: that token's embedding [1,1,D].
+NEXT_EMBEDS = "next_embeds"
+
 
 @dataclass(frozen=True)
 class ShapeRange:

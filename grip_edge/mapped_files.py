@@ -9,7 +9,6 @@ as they are. Elsewhere nothing is done.
 from __future__ import annotations
 
 import ctypes
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,7 +42,7 @@ def give_back_pages(folder: Path) -> None:
 
 def mappings_of(folder: Path) -> Iterator[Mapping]:
     """This process's mappings of files in ``folder``."""
-    inside = os.path.join(os.path.realpath(folder), "")
+    inside = f"{folder.resolve()}/"
     head: re.Match[str] | None = None
     resident_bytes = 0
     for line in _MAPS.read_text(encoding="utf-8", errors="surrogateescape").splitlines():

@@ -49,6 +49,7 @@ from grip_edge.export.selector import Selector, choose_selector
 from grip_edge.export.streamed_graph import StreamedSession
 from grip_edge.export.streamed_reference import StreamedReference
 from grip_edge.export.targets.formats import target_formats
+from grip_edge.export.targets.next_embeds import embed_next_token
 from grip_edge.export.targets.table import Target
 from grip_edge.export.tracing import check_weights, make_model
 from grip_edge.manifest import (
@@ -162,6 +163,9 @@ def _traced(plan: _Plan, tell: Report) -> list[Layout]:
     for index, graph in enumerate(plan.graphs):
         tell(Progress(f"Tracing {graph.file_name}", 0.02 + (_TRACED - 0.02) * index / len(plan.graphs)))
         layouts.append(lay_out(make_model(graph, plan.checkpoint, plan.formats, plan.target), graph.file_name))
+    if plan.target.embeds_next:
+        models = {layout.graph_file: layout.model for layout in layouts}
+        embed_next_token(models["decoder.onnx"], models["embed.onnx"])
     return layouts
 
 

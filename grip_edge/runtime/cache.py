@@ -14,9 +14,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from grip_edge.manifest import TextSpec
-from grip_edge.runtime.onnx_backend import decoder_names
-
-FLOAT_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+from grip_edge.runtime.onnx_backend import FLOAT_TYPES, decoder_names
 
 
 class KVCache:

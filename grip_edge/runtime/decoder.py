@@ -1,8 +1,8 @@
 """The decoder over a cache: the prompt in one run or several, then one token at a time, through the same graph.
 
 Caches and results are bound once and stay where they are. A caller finds ``logits`` [V] after a run, and asks for the
-``likeliest_token``, which the graph itself gives; of graphs that do not (older bundles) it is looked up here.
-Not here: single tokens without a copy (``token_step``).
+``likeliest_token``, which the graph itself gives, with its embedding; of graphs that do not (older bundles) it is found
+here. Not here: single tokens without a copy (``token_step``).
 """
 
 from __future__ import annotations
@@ -13,58 +13,75 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from grip_edge.engines import GREEDY_TOKEN
+from grip_edge.engines import GREEDY_TOKEN, NEXT_EMBEDS
 from grip_edge.manifest import TextSpec
 from grip_edge.runtime.cache import KVCache
+from grip_edge.runtime.onnx_backend import FLOAT_TYPES
 from grip_edge.runtime.sampling import not_a_number
 
 CPU = "cpu"
+
+_NO_TOKEN = np.int64(-1)
 
 
 class CachedDecoder:
     """Not shareable: one request at a time. ``capacity`` is the number of tokens that it can see of one request."""
 
     def __init__(self, session: ort.InferenceSession, spec: TextSpec, capacity: int, device: str = CPU) -> None:
-        types = {node.name: node.type for node in session.get_inputs()}
-        self.cache = KVCache(spec, capacity, types["cache_key_0"], device)
+        inputs = {node.name: node.type for node in session.get_inputs()}
+        outputs = {node.name for node in session.get_outputs()}
+        self.cache = KVCache(spec, capacity, inputs["cache_key_0"], device)
         self.session = session
         self.device = device
         self.logits = np.empty(spec.vocab_size, np.float32)
-        self._likeliest = np.empty((1, 1), np.int64)
-        self._chooses = GREEDY_TOKEN in (node.name for node in session.get_outputs())
+        self.next_embeds = np.zeros((1, 1, spec.width), FLOAT_TYPES[inputs["embeds"]])
+        likeliest = np.full((1, 1), _NO_TOKEN)
+        made = {GREEDY_TOKEN: likeliest, NEXT_EMBEDS: self.next_embeds}
+        self._results = {"logits": self.logits[None]} | {name: made[name] for name in made if name in outputs}
+        self._chooses, self.embeds_choice = GREEDY_TOKEN in outputs, NEXT_EMBEDS in outputs
         # Plain views: numpy's indexing takes 25 us where nothing of it is in the processor's caches.
-        self._logits_view, self._likeliest_view = self.logits.data, self._likeliest[0].data
-        self.binding = self.new_binding()
+        self._logits_view, self.likeliest_view = self.logits.data, likeliest[0].data
+        self.bindings = [self.new_binding()]
 
     def new_binding(self) -> ort.IOBinding:
         """Of everything but the inputs beside the caches."""
         binding = self.session.io_binding()
-        binding.bind_ortvalue_output("logits", ort.OrtValue.ortvalue_from_numpy(self.logits[None]))
         self.cache.bind_inputs(binding)
         self.cache.bind_outputs(binding)  # the same buffers: they are written in place
-        if self._chooses:
-            binding.bind_ortvalue_output(GREEDY_TOKEN, ort.OrtValue.ortvalue_from_numpy(self._likeliest))
+        for name, array in self._results.items():
+            binding.bind_ortvalue_output(name, ort.OrtValue.ortvalue_from_numpy(array))
         return binding
 
     def restart(self) -> None:
         """Forgets the tokens seen."""
         self.cache.filled = 0
 
-    def append(self, embeds: NDArray[Any], position_ids: NDArray[np.int64]) -> NDArray[np.float32]:
-        """embeds [1,S,D] and position_ids [1,S] of S new tokens -> logits [V] after the last of them.
+    def append(self, embeds: NDArray[Any], position_ids: NDArray[np.int64], parts: int = 1) -> NDArray[np.float32]:
+        """embeds [1,S,D] and position_ids [1,S] of S new tokens, in ``parts`` runs -> logits [V] after the last token.
 
         The array of the logits is the same each time: it holds until the next call.
         """
-        start = np.array([self.cache.take(embeds.shape[1])], np.int64)
-        feeds = [np.ascontiguousarray(feed) for feed in (embeds, position_ids, start)]  # which live until the run ends
-        for name, feed in zip(("embeds", "position_ids", "write_start"), feeds, strict=True):
-            self.binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(feed))
-        self.session.run_with_iobinding(self.binding)
+        cuts = zip(np.array_split(embeds, parts, axis=1), np.array_split(position_ids, parts, axis=1), strict=True)
+        # All is bound before the first run, behind which each line of Python would cost microseconds.
+        bound = [self._bound(number, *cut) for number, cut in enumerate(cuts)]
+        for binding, _ in bound:
+            self.session.run_with_iobinding(binding)
         return self.logits
+
+    def _bound(self, number: int, *part: NDArray[Any]) -> tuple[ort.IOBinding, list[NDArray[Any]]]:
+        """A binding, and the arrays that have to live until its run ends."""
+        if number == len(self.bindings):
+            self.bindings.append(self.new_binding())
+        binding = self.bindings[number]
+        start = np.array([self.cache.take(part[0].shape[1])], np.int64)
+        feeds = [np.ascontiguousarray(feed) for feed in (*part, start)]
+        for name, feed in zip(("embeds", "position_ids", "write_start"), feeds, strict=True):
+            binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(feed))
+        return binding, feeds
 
     def likeliest_token(self) -> int:
         """After the last run; BundleError if its logit is not a number."""
-        token: int = self._likeliest_view[0] if self._chooses else int(np.argmax(self.logits))
+        token: int = self.likeliest_view[0] if self._chooses else int(np.argmax(self.logits))
         logit = self._logits_view[token]
         if logit != logit:  # NaN, in fewer instructions than a call
             raise not_a_number()

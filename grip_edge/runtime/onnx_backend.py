@@ -22,10 +22,11 @@ from numpy.typing import NDArray
 from grip_edge.allocator import large_blocks_returned
 from grip_edge.attention_kernel import whole_score_matrices
 from grip_edge.bundle import Bundle
-from grip_edge.engines import GREEDY_TOKEN
+from grip_edge.engines import GREEDY_TOKEN, NEXT_EMBEDS
 from grip_edge.errors import BundleError, GripEdgeError, UserError
 from grip_edge.mapped_files import give_back_pages
 from grip_edge.runtime.prompt import Prompt
+from grip_edge.runtime.prompt_room import PromptRoom
 from grip_edge.runtime.shared_arena import use_shared_arena
 from grip_edge.tiles import TilePlan
 
@@ -40,6 +41,8 @@ _SMALL_BYTES = 2**20
 
 # In ONNX Runtime's message about a graph of an opset that came after it.
 _NEWER_OPSET = re.compile(r"Opset (\d+) is under development")
+
+FLOAT_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 
 Attach = Callable[[ort.SessionOptions, str], None]
 """Gives a session's options a provider that is a plugin, for the graph of that file name."""
@@ -63,8 +66,11 @@ class ImageFeatures:
 
 @dataclass(frozen=True)
 class Selection:
-    """``kept_embeds`` [1,K,D] in the decoder's width; ``kept_indices`` [K] ascending; ``scores`` [N]."""
+    """``prompt_embeds`` [1,S,D] is the whole prompt's, and ``kept_embeds`` [1,K,D] the part of it that is visual; both
+    hold until the decoder has read them. ``kept_indices`` [K] ascending; ``scores`` [N].
+    """
 
+    prompt_embeds: NDArray[Any]
     kept_embeds: NDArray[Any]
     kept_indices: NDArray[np.int64]
     scores: NDArray[np.float32]
@@ -94,36 +100,38 @@ class SelectionGraphs:
             1 if _is_small(bundle, "select.onnx") else threads,
             config,
         )
+        embeds = self._embed.get_outputs()[0]
+        self._room = PromptRoom(embeds.shape[2], FLOAT_TYPES[embeds.type])
 
     def embed(self, token_ids: tuple[int, ...]) -> NDArray[Any]:
         """T token ids -> embeds [1,T,D]."""
         return np.asarray(self._embed.run(["embeds"], {"token_ids": np.array([token_ids], np.int64)})[0])
 
     def select(
-        self,
-        image: ImageFeatures,
-        question_embeds: NDArray[Any],
-        budget_tokens: int,
-        plan: TilePlan | None = None,
+        self, image: ImageFeatures, prompt: Prompt, budget_tokens: int, plan: TilePlan | None = None
     ) -> Selection:
-        """question_embeds [1,T,D] -> the ``budget_tokens`` tokens that matter most. ``plan`` is that of tiles."""
+        """The ``budget_tokens`` tokens that matter most to the prompt's question, in their place between its texts.
+        ``plan`` is that of tiles.
+        """
         feeds = {
             "features": image.tokens,
-            "question_embeds": question_embeds,
+            "question_embeds": self.embed(prompt.question),
             "budget": np.array([budget_tokens], np.int64),
         }
+        visual_tokens = image.tokens.shape[1]
         if plan is not None:
             feeds |= {"sources": plan.sources, "weights": plan.weights, "order": plan.order}
+            visual_tokens = plan.visual_tokens
         if image.cls_attention is not None:
             feeds[_CLS_ATTENTION] = image.cls_attention
-        kept_embeds, kept_indices, scores = self._select.run(list(_SELECT[1]), feeds)
-        return Selection(kept_embeds, kept_indices[0], scores[0])
-
-    def prompt_embeds(self, prompt: Prompt, selection: Selection) -> NDArray[Any]:
-        """[1,S,D]: the text's embeddings with the kept visual tokens in the image's place."""
+        start, end = len(prompt.before), len(prompt.before) + budget_tokens
+        embeds = self._room.take(end + len(prompt.after))
         text = self.embed(prompt.before + prompt.after)
-        split = len(prompt.before)
-        return np.concatenate([text[:, :split], selection.kept_embeds, text[:, split:]], axis=1)
+        embeds[:, :start], embeds[:, end:] = text[:, :start], text[:, start:]
+        kept_indices, scores = np.empty((1, budget_tokens), np.int64), np.empty((1, visual_tokens), np.float32)
+        results = {"kept_embeds": embeds[:, start:end], "kept_indices": kept_indices, "scores": scores}
+        run_in_place(self._select, feeds, results)
+        return Selection(embeds, results["kept_embeds"], kept_indices[0], scores[0])
 
 
 class Graphs(SelectionGraphs):
@@ -138,11 +146,24 @@ class Graphs(SelectionGraphs):
         self._vision = load(bundle.path("vision.onnx"), _VISION[0], self.vision_outputs)
         with whole_score_matrices():
             names = decoder_names(bundle.manifest.model.text.layers)
-            self.decoder = load(bundle.path("decoder.onnx"), *names, optional_outputs=(GREEDY_TOKEN,))
+            self.decoder = load(bundle.path("decoder.onnx"), *names, optional_outputs=(GREEDY_TOKEN, NEXT_EMBEDS))
 
     def encode_image(self, pixels: NDArray[np.float32]) -> ImageFeatures:
         """pixels [A,3,H,W] -> features of all patches."""
         return features_in_parts(lambda part: self._vision.run(list(self.vision_outputs), {"pixels": part}), pixels)
+
+
+def run_in_place(
+    session: ort.InferenceSession, feeds: Mapping[str, NDArray[Any]], results: Mapping[str, NDArray[Any]]
+) -> None:
+    """Reads ``feeds`` and overwrites ``results``."""
+    binding = session.io_binding()
+    given = {name: np.ascontiguousarray(array) for name, array in feeds.items()}  # which live until the run ends
+    for name, array in given.items():
+        binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(array))
+    for name, array in results.items():
+        binding.bind_ortvalue_output(name, ort.OrtValue.ortvalue_from_numpy(array))
+    session.run_with_iobinding(binding)
 
 
 def features_in_parts(

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from grip_edge.bundle import Bundle
 from grip_edge.errors import PromptError
@@ -64,19 +63,14 @@ class OnnxRuntimeGraphs(Graphs):
         positions = prompt_positions(len(prompt.before), kept, len(prompt.after), visual_tokens, rule)
         lane = self._lane_for(self._capacity(positions.shape[1] + new_tokens))
         decoder, step = lane
+        # In parts on a CPU: activations stay in its caches, and attention to what is behind a part is never computed.
+        parts = -(-positions.shape[1] // _TOKENS_AT_ONCE) if self._device == CPU else 1
         try:
-            self._prefill(decoder, self.prompt_embeds(prompt, selection), positions)
+            decoder.append(selection.prompt_embeds, positions, parts)
+            self._room.give_back(selection.prompt_embeds)
             yield from answer_tokens(decoder, step, sampler, int(positions[0, -1]), new_tokens)
         finally:
             self._idle.append(lane)
-
-    def _prefill(self, decoder: CachedDecoder, embeds: NDArray[Any], positions: NDArray[np.int64]) -> None:
-        """embeds [1,S,D], positions [1,S]. In parts on a CPU: activations stay in its caches, and attention to what is
-        behind a part is never computed.
-        """
-        parts = -(-embeds.shape[1] // _TOKENS_AT_ONCE) if self._device == CPU else 1
-        for part in zip(np.array_split(embeds, parts, axis=1), np.array_split(positions, parts, axis=1), strict=True):
-            decoder.append(*part)
 
     def _capacity(self, needed: int) -> int:
         """Of a request's cache: what it needs, unless the graph was loaded with one length for all."""

@@ -66,8 +66,7 @@ class Stream:
         encoded, vision_cached, prompt, budget = self._encode()
         self.encoded = encoded
         clock.lap("vision")
-        question_embeds = pipeline.graphs.embed(prompt.question)
-        selection = pipeline.graphs.select(encoded.features, question_embeds, budget.kept_tokens, encoded.plan)
+        selection = pipeline.graphs.select(encoded.features, prompt, budget.kept_tokens, encoded.plan)
         clock.lap("select")
 
         tokens: list[int] = []

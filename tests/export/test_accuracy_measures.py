@@ -29,6 +29,7 @@ from grip_edge.export.passes.editing import product_matrices
 from grip_edge.export.passes.rescale_channels import Rescaling
 from grip_edge.export.precision import PrecisionOptions, session_config
 from grip_edge.runtime import Pipeline
+from grip_edge.runtime.prompt import Prompt
 from tests.export.comparing import assert_close, random_array
 from tests.toy_model import IMAGE_SIDE_PX, VISUAL_TOKENS
 
@@ -68,7 +69,7 @@ def test_the_right_answer_of_a_model_is_what_the_runtime_says(source: Bundle) ->
         one = prompt(kept, ())
         features, _ = pipeline.encode_image(image)
         embed = pipeline.graphs.embed
-        chosen = pipeline.graphs.select(features, embed(one.question), kept).kept_embeds
+        chosen = pipeline.graphs.select(features, Prompt(one.before, one.after, one.question), kept).kept_embeds
         embeds = np.concatenate([embed(one.before), chosen, embed(one.after)], axis=1)
         tokens: list[int] = []
         found = None

@@ -30,6 +30,7 @@ from grip_edge.planning.published import PUBLISHED
 from grip_edge.runtime import Pipeline
 from grip_edge.runtime.image import open_image
 from grip_edge.runtime.kept_image import draw_kept
+from grip_edge.runtime.prompt import Prompt
 
 QUESTION = "what is it?"
 
@@ -49,7 +50,7 @@ def test_every_tile_keeps_its_share(bundle_of: Callable[[str], Path]) -> None:
         seats = np.zeros(len(sizes), int)
         for _ in range(kept):
             seats[np.argmax(sizes / (2 * seats + 1) - 1e9 * (seats == sizes))] += 1
-        chosen = pipeline.graphs.select(features, pipeline.graphs.embed((5,)), kept, plan).kept_indices
+        chosen = pipeline.graphs.select(features, Prompt((), (), (5,)), kept, plan).kept_indices
         of_tokens = plan.order[chosen]
         assert abs(np.bincount(tiles[of_tokens], minlength=len(sizes)) - seats).max() <= 1  # ties are broken by place
         assert abs(np.bincount(tiles[of_tokens], minlength=len(sizes)) - kept * sizes / len(plan.sources)).max() < 2

@@ -23,6 +23,7 @@ from grip_edge.bundle import GRAPH_NAMES, Bundle, record_file
 from grip_edge.engines import (
     ENGINES_FOLDER,
     ENGINES_NAME,
+    NEXT_EMBEDS,
     SCHEMA_VERSION,
     EngineManifest,
     Engines,
@@ -153,7 +154,9 @@ def write_engines(bundle: Bundle, folder: Path, capacity: int, in_place: bool = 
     """The bundle's graphs in the place of engines, as ``grip-edge build`` lays them out."""
     folder.mkdir(parents=True)
     for graph in GRAPH_NAMES:
-        model = onnx.load(bundle.path(graph))  # of a bundle for cpu, whose decoder chooses the token too
+        model = onnx.load(bundle.path(graph))  # of a bundle for cpu, whose decoder chooses the token too,
+        for output in [output for output in model.graph.output if output.name == NEXT_EMBEDS]:  # and embeds it
+            model.graph.output.remove(output)
         (folder / engine_name(graph)).write_bytes(model.SerializeToString())
     manifest = EngineManifest(
         SCHEMA_VERSION, "tensorrt_rtx", "1.7.1.116", (86,), "rtx", "fp32", None, capacity, in_place, (),

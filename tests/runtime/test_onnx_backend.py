@@ -16,6 +16,7 @@ from grip_edge.planning.onnx_bytes import FLOAT, Node, Port, model_bytes
 from grip_edge.runtime import Pipeline
 from grip_edge.runtime.onnx_backend import PROVIDER, Graphs, ImageFeatures, _require_provider, load_session
 from grip_edge.runtime.onnx_generation import OnnxRuntimeGraphs
+from grip_edge.runtime.prompt import Prompt
 
 
 @pytest.fixture
@@ -39,10 +40,13 @@ def test_a_graph_under_another_ones_name(copied: Bundle) -> None:
 def test_the_budget_is_an_input_not_a_constant(pipeline: Pipeline) -> None:
     """One session, several budgets, shapes as asked."""
     features = np.random.default_rng(0).normal(size=(1, 16, 32)).astype(np.float32)
-    asked = pipeline.graphs.embed((5, 6, 7))
-    for budget in (1, 2, 7, 16):
-        selection = pipeline.graphs.select(ImageFeatures(features), asked, budget)
+    prompt = Prompt(before=(5, 6), after=(7, 8, 9), question=(5, 6, 7))
+    before, after = (pipeline.graphs.embed(tokens) for tokens in (prompt.before, prompt.after))
+    for budget in (1, 2, 7, 16, 3):
+        selection = pipeline.graphs.select(ImageFeatures(features), prompt, budget)
         assert selection.kept_embeds.shape == (1, budget, 48)
+        parts = before, selection.kept_embeds, after
+        assert np.array_equal(selection.prompt_embeds, np.concatenate(parts, axis=1))
         assert selection.kept_indices.shape == (budget,)
         assert (np.diff(selection.kept_indices) > 0).all()
         assert selection.scores.shape == (16,)

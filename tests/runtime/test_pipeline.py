@@ -65,8 +65,7 @@ def test_a_prompt_in_parts_equals_transformers(
 def test_the_kept_tokens_are_the_best_scored(pipeline: Pipeline, picture: Path, budget: Any, kept: int) -> None:
     result = pipeline.generate(picture, QUESTION, budget, max_new_tokens=2)
     features, _ = pipeline.encode_image(pipeline.preprocess(open_image(picture)))
-    asked = pipeline.graphs.embed(pipeline.prompt_encoder.encode(QUESTION).question)
-    scores = pipeline.graphs.select(features, asked, kept).scores
+    scores = pipeline.graphs.select(features, pipeline.prompt_encoder.encode(QUESTION), kept).scores
     assert list(result.kept_indices) == keep_best_numpy(scores, kept).tolist()
     assert (result.budget.kept_tokens, result.budget.visual_tokens) == (kept, 16)
 

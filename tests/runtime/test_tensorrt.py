@@ -66,7 +66,7 @@ def test_between_scoring_and_the_first_token_nothing_goes_to_the_host(bundle: Bu
     pipeline = Pipeline(bundle, threads=1)
     prompt = pipeline.prompt_encoder.encode(QUESTION)
     features = graphs.encode_image(pipeline.preprocess(IMAGE_PIL()))
-    selection = graphs.select(features, graphs.embed(prompt.question), 4)
+    selection = graphs.select(features, prompt, 4)
     sampler = _greedy()
     tokens = graphs.next_tokens(prompt, selection, 16, 5, sampler)
     assert (driver.copied_to_host, driver.waits) == (0, 0)

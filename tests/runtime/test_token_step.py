@@ -1,17 +1,21 @@
-"""Tokens one by one. References: the same tokens as a prompt; the largest logit; a bundle without next_token."""
+"""Tokens one by one.
+
+References: the same tokens as a prompt; the largest logit; bundles without next_token and next_embeds.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 
 from grip_edge.bundle import Bundle, open_bundle, record_file
-from grip_edge.engines import GREEDY_TOKEN
+from grip_edge.engines import GREEDY_TOKEN, NEXT_EMBEDS
 from grip_edge.errors import BundleError
 from grip_edge.runtime import Pipeline
 from grip_edge.runtime.decoder import CachedDecoder
@@ -65,8 +69,16 @@ def edited(bundle_folder: Path, target: Path, edit: object) -> Bundle:
     return dataclasses.replace(bundle, manifest=dataclasses.replace(bundle.manifest, files=files))
 
 
+def without_next_embeds(model: onnx.ModelProto) -> None:
+    (output,) = (output for output in model.graph.output if output.name == NEXT_EMBEDS)
+    model.graph.output.remove(output)
+
+
 def without_greedy_token(model: onnx.ModelProto) -> None:
+    without_next_embeds(model)
     nodes, outputs = model.graph.node, model.graph.output
+    for node in [node for node in nodes if GREEDY_TOKEN in node.input]:
+        nodes.remove(node)
     (node,) = (node for node in nodes if GREEDY_TOKEN in node.output)
     (output,) = (output for output in outputs if output.name == GREEDY_TOKEN)
     nodes.remove(node)
@@ -86,12 +98,29 @@ def with_nan(model: onnx.ModelProto) -> None:
         model.graph.node.insert(choice, node)
 
 
-def test_a_bundle_that_does_not_choose_answers_the_same(
-    pipeline: Pipeline, toy_bundle: Path, picture: Path, tmp_path: Path
+@pytest.mark.parametrize("without", [without_next_embeds, without_greedy_token])
+@pytest.mark.parametrize("sampling", [{}, {"temperature": 2.0, "seed": 3}])
+def test_older_bundles_answer_the_same(
+    pipeline: Pipeline, toy_bundle: Path, picture: Path, tmp_path: Path, without: object, sampling: dict[str, Any]
 ) -> None:
-    older = Pipeline(edited(toy_bundle, tmp_path / "older", without_greedy_token), threads=1)
-    found, expected = (each.generate(picture, QUESTION, 8, 20, ignore_stop=True) for each in (older, pipeline))
+    older = Pipeline(edited(toy_bundle, tmp_path / "older", without), threads=1)
+    assert NEXT_EMBEDS not in {node.name for node in older.graphs.decoder.get_outputs()}
+    found, expected = (
+        each.generate(picture, QUESTION, 8, 20, ignore_stop=True, **sampling) for each in (older, pipeline)
+    )
     assert found.tokens == expected.tokens
+    assert len(set(found.tokens)) > 1
+
+
+def test_the_likeliest_token_comes_embedded(pipeline: Pipeline) -> None:
+    """After a prompt, a token that was likeliest, and one that was not."""
+    run = decoder(pipeline)
+    step = TokenStep(pipeline.graphs._embed, run)
+    append(pipeline, run, TOKENS, 0)
+    for position, other in enumerate((False, True, False), len(TOKENS)):
+        likeliest = run.likeliest_token()
+        assert np.array_equal(run.next_embeds, pipeline.graphs.embed((likeliest,)))
+        step.run(likeliest + other, position)
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
@@ -104,3 +133,4 @@ def test_nan_is_an_error(toy_bundle: Path, picture: Path, tmp_path: Path, temper
 def test_the_graph_gives_the_likeliest_token(pipeline: Pipeline) -> None:
     outputs = {node.name: (node.type, node.shape) for node in pipeline.graphs.decoder.get_outputs()}
     assert outputs[GREEDY_TOKEN] == ("tensor(int64)", [1, 1])
+    assert outputs[NEXT_EMBEDS] == ("tensor(float)", [1, 1, pipeline.manifest.model.text.width])

@@ -65,11 +65,9 @@ class GripEdge:
         with Image.open(self._picture) as image:
             pixels = self.pipeline.preprocess(image.convert("RGB"))
         features, _ = self.pipeline.encode_image(pixels)
-        question = self.pipeline.graphs.embed(self._prompt.question)
-        kept = self.pipeline.graphs.select(features, question, self._visual_tokens).kept_embeds[0]
-        before, after = (self.pipeline.graphs.embed(ids)[0] for ids in (self._prompt.before, self._prompt.after))
-        logits = self.logits(np.concatenate([before, kept, after])[None])
-        return checked(folder, tokens, kept, logits) | self.linear_layers(folder)
+        selection = self.pipeline.graphs.select(features, self._prompt, self._visual_tokens)
+        logits = self.logits(selection.prompt_embeds)
+        return checked(folder, tokens, selection.kept_embeds[0], logits) | self.linear_layers(folder)
 
     def logits(self, embeds: NDArray[Any]) -> NDArray[Any]:
         """[V] at the end of the prompt [1,S,D]."""

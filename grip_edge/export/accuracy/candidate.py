@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import onnx_ir as ir
+
 from grip_edge.bundle import GRAPH_NAMES, Bundle, record_file
 from grip_edge.export.accuracy.float_bundle import float_model
 from grip_edge.export.fill import write_weights
@@ -13,6 +15,7 @@ from grip_edge.export.journal import Journal
 from grip_edge.export.layout import lay_out, save_graph
 from grip_edge.export.passes.rescale_channels import RescaleChannels, Rescaling
 from grip_edge.export.targets.lowering import LayerChoices, lower
+from grip_edge.export.targets.next_embeds import embed_next_token
 from grip_edge.export.targets.table import CPU, Target
 from grip_edge.manifest import FileRecord, WeightFormats
 
@@ -40,11 +43,14 @@ def write_candidate(source: Bundle, choices: Choices, folder: Path) -> list[File
     """The four graphs and their data in ``folder``; what is there already and would be the same is kept."""
     journal = Journal(folder)
     files = []
-    for name in GRAPH_NAMES:
-        model = float_model(source, name)
+    models: dict[str, ir.Model] = {}
+    for name in sorted(GRAPH_NAMES, key="decoder.onnx".__eq__):  # the decoder last
+        model = models[name] = float_model(source, name)
         RescaleChannels(choices.rescalings.get(name, ()))(model)
         lower(model, name, choices.target, choices.formats, choices.layers.get(name, LayerChoices()))
         layout = lay_out(model, name)
+        if name == "decoder.onnx" and choices.target.embeds_next:
+            embed_next_token(model, models["embed.onnx"])
         save_graph(layout, folder)
         files.append(record_file(folder, folder / name))
         files.append(write_weights(layout, folder, journal, lambda place: None))

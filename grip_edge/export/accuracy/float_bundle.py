@@ -57,13 +57,13 @@ def require_float_bundle(bundle: Bundle) -> None:
 def float_model(bundle: Bundle, file_name: str) -> ir.Model:
     """The graph in fp32; its weights are descriptions that read the bundle when they are made."""
     model = ir.load(bundle.path(file_name))
+    drop_greedy_token(model)
     digests = {record.path: record.sha256 for record in bundle.manifest.files}
     for value in model.graph.initializers.values():
         weight = _describe(value.const_value, digests)
         if weight is not None:
             set_weight(value, weight)
     WidenWeights()(model)
-    drop_greedy_token(model)
     return model
 
 

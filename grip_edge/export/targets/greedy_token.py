@@ -8,19 +8,21 @@ leaves   a graph with the output logits [1,V] has the output next_token too; oth
 from __future__ import annotations
 
 import onnx_ir as ir
+from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from grip_edge.engines import GREEDY_TOKEN
+from grip_edge.engines import GREEDY_TOKEN, NEXT_EMBEDS
 from grip_edge.export.passes.editing import result
 
 _LOGITS = "logits"
 
 
 def drop_greedy_token(model: ir.Model) -> None:
-    """The graph as it was before the pass."""
-    chosen = [node for node in model.graph if node.outputs[0].name == GREEDY_TOKEN]
-    for node in chosen:
-        model.graph.outputs.remove(node.outputs[0])
-        model.graph.remove(node, safe=True)
+    """The graph as it was before the pass, and before that token was embedded (``next_embeds``)."""
+    added = [output for output in model.graph.outputs if output.name in (GREEDY_TOKEN, NEXT_EMBEDS)]
+    for output in added:
+        model.graph.outputs.remove(output)
+    if added:
+        RemoveUnusedNodesPass()(model)
 
 
 class AddGreedyToken(ir.passes.InPlacePass):

@@ -64,6 +64,11 @@ class Target:
         """``grip-edge build`` makes engines of its graphs."""
         return self.engine in (TENSORRT, TENSORRT_RTX)
 
+    @property
+    def embeds_next(self) -> bool:
+        """The decoder gives the embedding of the likeliest token as well (``next_embeds``)."""
+        return self.engine == ONNX_RUNTIME and self.cached_attention
+
     def has_fixed_scales(self, file_name: str) -> bool:
         """int8 is products whose inputs have one scale each, known beforehand; int8 weights have one per output."""
         return self.is_compiled or (self.engine == OPENVINO and file_name in OPENVINO_RUNS)

@@ -64,7 +64,8 @@ class OpenVinoGraphs(SelectionGraphs):
         positions = prompt_positions(len(prompt.before), selection.kept_indices, len(prompt.after), visual_tokens, rule)
         with self._decoders.one() as decoder:
             decoder.restart()
-            decoder.append(self.prompt_embeds(prompt, selection), positions)
+            decoder.append(selection.prompt_embeds, positions)
+            self._room.give_back(selection.prompt_embeds)
             yield from answer_tokens(decoder, decoder.step, sampler, int(positions[0, -1]), new_tokens)
 
 

@@ -20,9 +20,12 @@ import openvino as ov
 from openvino import opset15 as op
 from openvino.op.util import Variable, VariableInfo
 
+from grip_edge.engines import GREEDY_TOKEN
+
 ROWS = "rows"
 _ATTENTION = "GroupQueryAttention"
 _CACHE = "cache_"
+_RESULTS = {"logits", GREEDY_TOKEN}
 _HIDDEN = -1e9
 _LENGTH_AXIS = 2
 
@@ -53,13 +56,9 @@ def with_own_cache(model: ov.Model) -> ov.Model:
         merged = op.reshape(heads_last, op.constant(np.array([0, 0, -1])), special_zero=True)
         for reader in node.output(0).get_target_inputs():
             reader.replace_source_output(merged.output(0))
-    results = [node for node in model.get_results() if not _is_cache(node)]
+    results = [node for node in model.get_results() if node.input_value(0).get_names() & _RESULTS]
     kept = [node for name, node in inputs.items() if not name.startswith(_CACHE)]
     return ov.Model(results, sinks, [*kept, rows], "decoder")
-
-
-def _is_cache(result: Any) -> bool:
-    return any(name.startswith(f"new_{_CACHE}") for name in result.input_value(0).get_names())
 
 
 def _appended(new: Any, rows: Any, name: str) -> tuple[Any, Any]:

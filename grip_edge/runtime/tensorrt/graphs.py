@@ -105,9 +105,7 @@ class TensorRTGraphs:
         self._embed.launch()
         return embeds
 
-    def select(
-        self, image: DeviceFeatures, question_embeds: DeviceArray, budget_tokens: int, plan: None = None
-    ) -> DeviceSelection:
+    def select(self, image: DeviceFeatures, prompt: Prompt, budget_tokens: int, plan: None = None) -> DeviceSelection:
         width, tokens = self._manifest.model.text.width, self._manifest.model.vision.visual_tokens
         engine = self._engines["select"]
         # Memory for any budget, so that the next request finds what this one gives back.
@@ -118,7 +116,7 @@ class TensorRTGraphs:
             "kept_indices": kept_indices.resized((1, budget_tokens)),
             "scores": DeviceArray(self._driver, (1, tokens), engine.dtype("scores")),
         }
-        inputs = {"features": image.tokens, "question_embeds": question_embeds}
+        inputs = {"features": image.tokens, "question_embeds": self.embed(prompt.question)}
         if image.cls_attention is not None:
             inputs[_CLS_ATTENTION] = image.cls_attention
         self._budget[0] = budget_tokens  # a shape input: read on the host when the engine is launched
