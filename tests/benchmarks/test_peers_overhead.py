@@ -1,61 +1,40 @@
-"""Reference: a runtime whose own work between two runs is known, as far as a clock can tell."""
+"""Reference: a session whose runs take as long as a clock of our own says."""
 
 from __future__ import annotations
 
 import time
 
+import pytest
+
 from benchmarks.peers.workers.grip_edge import Runs
 
-RUNS = 200
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
 
 
-class Session:
-    def run(self) -> int:
-        return 3
+def test_a_moment_divides_the_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr(time, "monotonic", clock)
 
+    class Session:
+        def run(self, seconds: float, answer: int = 0) -> int:
+            clock.now += seconds
+            return answer
 
-def busy(seconds: float) -> None:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        pass
-
-
-def test_what_clocks_take_is_no_overhead_and_what_lies_between_runs_is() -> None:
-    """Runs of no length, so that a clock's time is most of all; then the same with work between them."""
     runs = Runs()
-
-    class Watched(Session):
-        pass
-
-    runs.watch(Watched, "run")
-    session = Watched()
-
-    def outside_ms(between_ms: float) -> float:
-        runs.clear()
-        start = time.monotonic()
-        for _ in range(RUNS):
-            assert session.run() == 3
-            busy(between_ms / 1000)
-        total_ms = 1000 * (time.monotonic() - start)
-        before, after = runs.around(start + 1e6)
-        assert after == 0.0
-        return (total_ms - before) / RUNS
-
-    idle_ms, working_ms = (min(outside_ms(between_ms) for _ in range(5)) for between_ms in (0.0, 0.05))
-    assert working_ms - idle_ms > 0.8 * 0.05, (idle_ms, working_ms)
-
-
-def test_a_moment_divides_the_runs() -> None:
-    runs = Runs()
-
-    class Slow:
-        def run(self) -> None:
-            time.sleep(0.004)
-
-    runs.watch(Slow, "run")
-    for _ in range(2):
-        Slow().run()
-    moment = time.monotonic()
-    Slow().run()
+    runs.watch(Session, "run")
+    session = Session()
+    assert session.run(1.0, answer=7) == 7
+    clock.now += 10.0  # the runtime's own
+    session.run(0.5)
+    moment = clock.now
+    clock.now += 10.0
+    session.run(0.25)
     before, after = runs.around(moment)
-    assert before >= 8 > after >= 4, (before, after)
+    assert (before, after) == pytest.approx((1500.0, 250.0))
+    runs.clear()
+    assert runs.around(moment) == (0.0, 0.0)
