@@ -18,6 +18,7 @@ from grip_edge.bundle import Bundle, open_bundle
 from grip_edge.errors import BundleError, UserError
 from grip_edge.export.exporter import ExportOptions, export_bundle
 from grip_edge.export.precision import PrecisionOptions
+from grip_edge.mapped_files import mappings_of
 from grip_edge.runtime import Pipeline
 from grip_edge.runtime.backend import choose_backend
 from grip_edge.runtime.decoder import CachedDecoder
@@ -215,3 +216,16 @@ def test_signals_after_pipelines_that_are_gone(bundle: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program, str(bundle)], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mappings are read from Linux's /proc")
+def test_mapped_weights_do_not_stay_beside_the_packed_ones(fixed_scales: Bundle, picture: Path) -> None:
+    """Of int8 weights, which are packed; floats are read where they lie."""
+    pipeline = Pipeline(fixed_scales, 1, backend="openvino")
+    pieces = iter(pipeline.stream(picture, QUESTION, 4, 4, ignore_stop=True))
+    next(pieces)
+    mapped = [one for one in mappings_of(fixed_scales.folder) if one.path.endswith("decoder.onnx.data")]
+    assert mapped
+    assert sum(one.resident_bytes for one in mapped) == 0
+    tokens = pipeline.generate(picture, QUESTION, 4, 4, ignore_stop=True).tokens
+    assert tokens == pipeline.generate(picture, QUESTION, 4, 4, ignore_stop=True).tokens

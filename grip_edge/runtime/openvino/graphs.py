@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from grip_edge.bundle import Bundle
 from grip_edge.errors import BundleError, UserError
+from grip_edge.mapped_files import give_back_pages
 from grip_edge.runtime.onnx_backend import ImageFeatures, Selection, SelectionGraphs, features_in_parts
 from grip_edge.runtime.openvino.decoder import StatefulDecoder
 from grip_edge.runtime.openvino.pool import Pool
@@ -43,6 +44,7 @@ class OpenVinoGraphs(SelectionGraphs):
         self._visions = Pool(_compiled(bundle.path("vision.onnx"), settings).create_infer_request)
         self._decoder = _compiled(bundle.path("decoder.onnx"), settings, is_decoder=True)
         self._decoders = Pool(self.new_decoder)
+        self._folder: Path | None = bundle.folder  # whose weights are still to be packed
 
     def new_decoder(self) -> StatefulDecoder:
         return StatefulDecoder(self._decoder, self._embed)
@@ -66,7 +68,14 @@ class OpenVinoGraphs(SelectionGraphs):
             decoder.restart()
             decoder.append(selection.prompt_embeds, positions)
             self._room.give_back(selection.prompt_embeds)
+            self._give_back_weights()
             yield from answer_tokens(decoder, decoder.step, sampler, int(positions[0, -1]), new_tokens)
+
+    def _give_back_weights(self) -> None:
+        """OpenVINO packs its copies of the weights in the first runs of its graphs, not when it compiles them."""
+        if self._folder is not None:
+            give_back_pages(self._folder)
+            self._folder = None
 
 
 def _require_fixed_scales(bundle: Bundle) -> None:
