@@ -40,7 +40,7 @@ class CachedDecoder:
         self._results = {"logits": self.logits[None]} | {name: made[name] for name in made if name in outputs}
         self._chooses, self.embeds_choice = GREEDY_TOKEN in outputs, NEXT_EMBEDS in outputs
         # Plain views: numpy's indexing takes 25 us where nothing of it is in the processor's caches.
-        self._logits_view, self.likeliest_view = self.logits.data, likeliest[0].data
+        self.logits_view, self.likeliest_view = self.logits.data, likeliest[0].data
         self.bindings = [self.new_binding()]
 
     def new_binding(self) -> ort.IOBinding:
@@ -82,7 +82,7 @@ class CachedDecoder:
     def likeliest_token(self) -> int:
         """After the last run; BundleError if its logit is not a number."""
         token: int = self.likeliest_view[0] if self._chooses else int(np.argmax(self.logits))
-        logit = self._logits_view[token]
+        logit = self.logits_view[token]
         if logit != logit:  # NaN, in fewer instructions than a call
             raise not_a_number()
         return token

@@ -30,10 +30,13 @@ _LONGEST_REUSED = 4
 
 
 class _Lane(NamedTuple):
-    """What one request needs at a time. ``step`` takes a token and its position."""
+    """What one request needs at a time. ``step`` takes a token and its position; ``greedy_tokens`` the last position
+    and the number of tokens; None where greedy decoding has no way of its own.
+    """
 
     decoder: CachedDecoder
     step: Callable[[int, int], None]
+    greedy_tokens: Callable[[int, int], Iterator[int]] | None
 
 
 class OnnxRuntimeGraphs(Graphs):
@@ -62,13 +65,17 @@ class OnnxRuntimeGraphs(Graphs):
         kept, rule = selection.kept_indices, self.manifest.positions
         positions = prompt_positions(len(prompt.before), kept, len(prompt.after), visual_tokens, rule)
         lane = self._lane_for(self._capacity(positions.shape[1] + new_tokens))
-        decoder, step = lane
+        decoder, step, greedy_tokens = lane
+        last = int(positions[0, -1])
         # In parts on a CPU: activations stay in its caches, and attention to what is behind a part is never computed.
         parts = -(-positions.shape[1] // _TOKENS_AT_ONCE) if self._device == CPU else 1
         try:
             decoder.append(selection.prompt_embeds, positions, parts)
             self._room.give_back(selection.prompt_embeds)
-            yield from answer_tokens(decoder, step, sampler, int(positions[0, -1]), new_tokens)
+            if sampler.is_greedy and greedy_tokens is not None:
+                yield from greedy_tokens(last, new_tokens)
+            else:
+                yield from answer_tokens(decoder, step, sampler, last, new_tokens)
         finally:
             self._idle.append(lane)
 
@@ -91,10 +98,15 @@ class OnnxRuntimeGraphs(Graphs):
             lane = None
         if lane is None or not capacity <= lane.decoder.cache.capacity <= _LONGEST_REUSED * capacity:
             decoder = CachedDecoder(self.decoder, self.manifest.model.text, capacity, self._device)
-            on_cpu = self._device == CPU
-            lane = _Lane(decoder, TokenStep(self._embed, decoder).run if on_cpu else partial(self._append, decoder))
+            lane = self._new_lane(decoder)
         lane.decoder.restart()
         return lane
+
+    def _new_lane(self, decoder: CachedDecoder) -> _Lane:
+        if self._device != CPU:
+            return _Lane(decoder, partial(self._append, decoder), None)
+        step = TokenStep(self._embed, decoder)
+        return _Lane(decoder, step.run, step.greedy_tokens if decoder.embeds_choice else None)
 
     def _append(self, decoder: CachedDecoder, token: int, position: int) -> None:
         """Devices take their copies while binding: there a token goes the way of a prompt."""
