@@ -1,7 +1,7 @@
 """Floating-point operations of a bundle's stages, counted from the graphs as they are.
 
     MatMul and its kin, Gemm, Conv      2 x (elements of the output) x (length of each dot product)
-    Attention, GroupQueryAttention      both products over all slots of the cache, masked ones too
+    Attention, fused or not             both products over all slots of the cache, masked ones too
     Loop                                its body, in as many turns as tokens are kept (``loop_flops``)
 
 A multiplication and an addition are two operations. Everything else (norms, activations, softmax, top-k) is left out,
@@ -128,6 +128,7 @@ _COUNTS: dict[str, Callable[[ir.Node, Mapping[str, int]], int]] = {
     "Conv": _conv,
     "Attention": _attention,
     "GroupQueryAttention": _cached_attention,
+    "MultiHeadAttention": _attention,
 }
 
 

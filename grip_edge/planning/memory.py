@@ -1,8 +1,9 @@
 """What must be held while a bundle answers, by part; and what an export needs of its machine.
 
-On a CPU (ONNX Runtime) keys, values and activations are fp32. 16-bit weights are widened when they are loaded; weights
-in blocks keep their scales twice more, as scales and as sums, for integer products. The embedding table is mapped, and
-only rows that are read take memory. On GPUs keys, values and activations are fp16 and weights are as in the bundle.
+On a CPU (ONNX Runtime) keys, values and activations are fp32, and the tower's attention never holds all its scores.
+16-bit weights are widened when they are loaded; weights in blocks keep their scales twice more, as scales and as sums,
+for integer products. The embedding table is mapped, and only rows that are read take memory. On GPUs keys, values and
+activations are fp16 and weights are as in the bundle.
 Not here: time (``forecast``).
 """
 
@@ -62,14 +63,19 @@ def kv_cache_bytes(model: ModelShape, slots: int, element_bytes: int) -> int:
     return 2 * model.text.layers * model.text.cache_width * slots * element_bytes
 
 
-def activation_bytes(model: ModelShape, prompt_tokens: int, slots: int, element_bytes: int) -> int:
-    """The larger of attention (all heads' scores at once) and MLP, in the tower and in the decoder."""
+def activation_bytes(
+    model: ModelShape, prompt_tokens: int, slots: int, element_bytes: int, tower_scores: bool = True
+) -> int:
+    """The larger of attention (all heads' scores at once, the tower's only if ``tower_scores``) and MLP, in the tower
+    and in the decoder.
+    """
     vision, text = model.vision, model.text
     tiles = min(model.tiles, _TILES_AT_ONCE)
+    tower_keys = vision.tokens if tower_scores else 0
     return element_bytes * max(
         _attention(prompt_tokens, slots, text.heads, text.width + text.query_width + 2 * text.cache_width),
         prompt_tokens * (2 * text.width + 3 * text.mlp_width),
-        tiles * _attention(vision.tokens, vision.tokens, vision.heads, 5 * vision.width),
+        tiles * _attention(vision.tokens, tower_keys, vision.heads, 5 * vision.width),
         tiles * vision.tokens * (2 * vision.width + 2 * vision.mlp_width),
         text.vocab_size,
     )
@@ -85,7 +91,7 @@ def cpu_memory(
     return DeviceMemory(
         weights=_resident_weights(model, formats, bundle),
         kv_cache=kv_cache_bytes(model, slots, _CPU_FLOAT_BYTES),
-        activations=_CPU_ARENA * activation_bytes(model, prompt_tokens, slots, _CPU_FLOAT_BYTES),
+        activations=_CPU_ARENA * activation_bytes(model, prompt_tokens, slots, _CPU_FLOAT_BYTES, tower_scores=False),
         runtime=_CPU_RUNTIME_BYTES,
     )
 

@@ -27,7 +27,7 @@ from grip_edge.manifest import WeightFormats
 TOLERANCE = 1e-4
 FP32 = PrecisionOptions().formats
 # What all targets of ONNX Runtime have in common.
-STANDARD = dataclasses.replace(CPU, cached_attention=False, block_products=False)
+STANDARD = dataclasses.replace(CPU, cached_attention=False, tower_attention=False, block_products=False)
 
 
 def assert_close(what: str, found: Any, expected: Any, tolerance: float = TOLERANCE) -> None:

@@ -12,7 +12,6 @@ Attention of another form stays as it is.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +20,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from grip_edge.export.passes.editing import maker, result
 from grip_edge.export.targets.constants import add_constant, fixed_size
+from grip_edge.export.targets.heads import is_plain, merge_of, uncut_sources
 
 DOMAIN = "com.microsoft"
 CACHED_ATTENTION = "GroupQueryAttention"
@@ -61,13 +61,13 @@ class _Match:
 def _match(node: ir.Node) -> _Match | None:
     if node.op_type != "Attention":
         return None
-    rotate_query, merge = maker(node.inputs[0], "RotaryEmbedding"), _merge(node)
+    rotate_query, merge = maker(node.inputs[0], "RotaryEmbedding"), merge_of(node)
     write_key, write_value = (maker(value, "TensorScatter") for value in node.inputs[1:3])
     rotate_key = None if write_key is None else maker(write_key.inputs[1], "RotaryEmbedding")
     if not (rotate_query and merge and write_key and write_value and rotate_key):
         return None
-    sources = _sources((rotate_query.inputs[0], rotate_key.inputs[0], write_value.inputs[1]))
-    if sources is None or not _is_plain(node) or not _sees_what_is_written(node, write_key):
+    sources = uncut_sources((rotate_query.inputs[0], rotate_key.inputs[0], write_value.inputs[1]))
+    if sources is None or not is_plain(node) or not _sees_what_is_written(node, write_key):
         return None
     if _size(node, 0, axis=3) % _HEAD_MULTIPLE:
         return None
@@ -121,36 +121,6 @@ def _filled_slots(graph: ir.Graph, write: ir.Node, new: ir.Value, known: _Slots)
     return known[start]
 
 
-def _merge(node: ir.Node) -> ir.Node | None:
-    """The Reshape of [1,heads,S,d] back to [1,S,heads*d], the only reader of an attention's output."""
-    transpose = _only_reader(node.outputs[0])
-    reshape = _only_reader(transpose.outputs[0]) if transpose is not None and _swaps_heads(transpose) else None
-    return reshape if reshape is not None and reshape.op_type == "Reshape" else None
-
-
-def _sources(values: Sequence[ir.Value | None]) -> list[ir.Value] | None:
-    """[1,S,heads*d] of each [1,heads,S,d]; None unless all of them were made so."""
-    found = []
-    for value in values:
-        transpose = maker(value, "Transpose")
-        reshape = maker(transpose.inputs[0], "Reshape") if transpose is not None and _swaps_heads(transpose) else None
-        source = None if reshape is None else reshape.inputs[0]
-        if source is None:
-            return None
-        found.append(source)
-    return found
-
-
-def _swaps_heads(node: ir.Node) -> bool:
-    return node.op_type == "Transpose" and list(node.attributes["perm"].as_ints()) == [0, 2, 1, 3]
-
-
-def _is_plain(node: ir.Node) -> bool:
-    """No softcap, no second output; causality is in the mask."""
-    flags = [node.attributes[name].value for name in ("softcap", "is_causal") if name in node.attributes]
-    return not any(flags) and len(node.outputs) == 1
-
-
 def _sees_what_is_written(node: ir.Node, write: ir.Node) -> bool:
     """The mask lets a query in slot p see the slots up to p: slots <= write_start + range, of the same start."""
     mask = node.inputs[3] if len(node.inputs) == 4 else None
@@ -160,11 +130,6 @@ def _sees_what_is_written(node: ir.Node, write: ir.Node) -> bool:
     rows = None if compare is None else maker(compare.inputs[1], "Unsqueeze")
     sum_of = None if rows is None else maker(rows.inputs[0], "Add")
     return sum_of is not None and write.inputs[2] in sum_of.inputs
-
-
-def _only_reader(value: ir.Value) -> ir.Node | None:
-    readers = [use.node for use in value.uses()]
-    return readers[0] if len(readers) == 1 and not value.is_graph_output() else None
 
 
 def _size(node: ir.Node, index: int, axis: int) -> int:

@@ -19,6 +19,7 @@ from grip_edge.export.targets.budget_select import BUDGET_SELECT, DOMAIN
 from grip_edge.export.targets.cached_attention import CACHED_ATTENTION
 from grip_edge.export.targets.cached_attention import DOMAIN as FUSED_DOMAIN
 from grip_edge.export.targets.table import Target
+from grip_edge.export.targets.tower_attention import TOWER_ATTENTION
 from grip_edge.export.weights import Weight
 
 # TensorRT reads the first four inputs of Attention and ignores the others without a word.
@@ -62,8 +63,12 @@ def _problem(node: ir.Node, target: Target) -> str | None:
 
 def _own_operators(target: Target) -> set[tuple[str, str]]:
     """Of ONNX Runtime alone."""
-    attention = {(FUSED_DOMAIN, CACHED_ATTENTION)} if target.cached_attention else set()
-    return attention | ({(FUSED_DOMAIN, BLOCK_PRODUCT)} if target.block_products else set())
+    own = {
+        CACHED_ATTENTION: target.cached_attention,
+        TOWER_ATTENTION: target.tower_attention,
+        BLOCK_PRODUCT: target.block_products,
+    }
+    return {(FUSED_DOMAIN, name) for name, there in own.items() if there}
 
 
 def _schema_problem(node: ir.Node, opset: int) -> str | None:

@@ -29,11 +29,15 @@ from grip_edge.export.targets.plain_attention import PlainAttention
 from grip_edge.export.targets.scatter_cache import ScatterCache
 from grip_edge.export.targets.static_int8 import StaticInt8
 from grip_edge.export.targets.table import Target
+from grip_edge.export.targets.tower_attention import FuseTowerAttention, PlainTowerAttention
 from grip_edge.manifest import WeightFormats
 
 # What decides on tokens stays exact; what a caller feeds and reads as fp32 stays so.
 _EXACT_OUTPUTS = ("scores", "kept_indices")
 _WIDE_BORDERS = ("pixels", "cls_attention", "logits")
+
+# The scorer, in select.onnx, has attention of the same form; it is small, and it decides.
+_TOWER = "vision.onnx"
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ def lower(
         layers = replace(layers, kept={name: plain_scheme(scheme) for name, scheme in layers.kept.items()})
     for rewrite in _precision_passes(model, file_name, target, formats, layers):
         rewrite(model)
-    for rewrite in _target_passes(target, half):
+    for rewrite in _target_passes(target, half, file_name):
         rewrite(model)
     check_graph(model, file_name, target)
 
@@ -79,10 +83,12 @@ def _with_fixed_scales(rewrite: ir.passes.InPlacePass, largest_inputs: Mapping[s
     return rewrite
 
 
-def _target_passes(target: Target, half: bool) -> list[ir.passes.InPlacePass]:
+def _target_passes(target: Target, half: bool, file_name: str) -> list[ir.passes.InPlacePass]:
     passes: list[ir.passes.InPlacePass] = []
     if not target.cached_attention:
         passes.append(PlainAttention())
+    if not target.tower_attention:
+        passes.append(PlainTowerAttention())
     if half:
         passes.append(HalfCompute(_EXACT_OUTPUTS, _WIDE_BORDERS))
     if target.operators is not None:
@@ -95,6 +101,8 @@ def _target_passes(target: Target, half: bool) -> list[ir.passes.InPlacePass]:
         passes.append(ScatterCache())
     if target.cached_attention:
         passes.append(FuseCachedAttention())
+    if target.tower_attention and file_name == _TOWER:
+        passes.append(FuseTowerAttention())
     if target.block_products:
         passes.append(FuseBlockProducts())
     if target.with_budget_select:

@@ -38,7 +38,7 @@ class Target:
     ``half_compute``: fp16 means arithmetic in fp16, not only storage. ``cache_in_place``: cache inputs and outputs
     may be one buffer. ``top_k_limit`` None: none. ``with_budget_select``: selection is a node of its own, which a
     plugin can take over (``budget_select``). ``cached_attention``: the decoder's is an operator of ONNX Runtime's own,
-    ``block_products``: so are products with weights in blocks.
+    ``tower_attention``: so is the vision tower's, ``block_products``: so are products with weights in blocks.
     """
 
     name: str
@@ -54,6 +54,7 @@ class Target:
     cached_attention: bool
     precisions: tuple[str, ...]
     calibrated_precisions: tuple[str, ...] = ()
+    tower_attention: bool = False
     block_products: bool = False
 
     def has(self, operator: str) -> bool:
@@ -83,7 +84,7 @@ _CALIBRATED = ("int8",)
 def _onnx_runtime(name: str, half_compute: bool, own_operators: bool, precisions: tuple[str, ...]) -> Target:
     return Target(
         name, ONNX_RUNTIME, 24, None, _FLOATS, None, half_compute, True, None, False, own_operators, precisions,
-        block_products=own_operators,
+        tower_attention=own_operators, block_products=own_operators,
     )  # fmt: skip
 
 
