@@ -23,6 +23,7 @@ from grip_edge.export.targets.decompose_rms_norm import DecomposeRmsNorm
 from grip_edge.export.targets.decompose_rotary import DecomposeRotary
 from grip_edge.export.targets.formats import computes_in_half, plain_scheme, without_halves
 from grip_edge.export.targets.greedy_token import AddGreedyToken
+from grip_edge.export.targets.half_cache import HalfCache
 from grip_edge.export.targets.half_compute import HalfCompute
 from grip_edge.export.targets.older_opset import OlderOpset
 from grip_edge.export.targets.plain_attention import PlainAttention
@@ -56,7 +57,7 @@ def lower(
         layers = replace(layers, kept={name: plain_scheme(scheme) for name, scheme in layers.kept.items()})
     for rewrite in _precision_passes(model, file_name, target, formats, layers):
         rewrite(model)
-    for rewrite in _target_passes(target, half):
+    for rewrite in _target_passes(target, half, formats.cache):
         rewrite(model)
     check_graph(model, file_name, target)
 
@@ -79,7 +80,7 @@ def _with_fixed_scales(rewrite: ir.passes.InPlacePass, largest_inputs: Mapping[s
     return rewrite
 
 
-def _target_passes(target: Target, half: bool) -> list[ir.passes.InPlacePass]:
+def _target_passes(target: Target, half: bool, cache: str | None) -> list[ir.passes.InPlacePass]:
     passes: list[ir.passes.InPlacePass] = []
     if not target.cached_attention:
         passes.append(PlainAttention())
@@ -95,6 +96,8 @@ def _target_passes(target: Target, half: bool) -> list[ir.passes.InPlacePass]:
         passes.append(ScatterCache())
     if target.cached_attention:
         passes.append(FuseCachedAttention())
+    if target.cache_choice and cache == "fp16":
+        passes.append(HalfCache())
     if target.block_products:
         passes.append(FuseBlockProducts())
     if target.with_budget_select:

@@ -23,6 +23,9 @@ OPENVINO_RUNS = ("vision.onnx", "decoder.onnx")
 # TensorRT's TopK; more is an error on the device, not at build time.
 _LARGEST_TOP_K = 3840
 
+# Heads that are no multiple of it are refused by ONNX Runtime's own attention.
+FUSED_HEAD_MULTIPLE = 8
+
 # Others were refused by TensorRT-RTX 1.7 when it built (12, 512).
 _HEAD_DIMS = range(16, 257, 8)
 
@@ -38,7 +41,8 @@ class Target:
     ``half_compute``: fp16 means arithmetic in fp16, not only storage. ``cache_in_place``: cache inputs and outputs
     may be one buffer. ``top_k_limit`` None: none. ``with_budget_select``: selection is a node of its own, which a
     plugin can take over (``budget_select``). ``cached_attention``: the decoder's is an operator of ONNX Runtime's own,
-    ``block_products``: so are products with weights in blocks.
+    ``block_products``: so are products with weights in blocks. ``cache_choice``: keys and values may be held in fewer
+    bits than arithmetic has.
     """
 
     name: str
@@ -55,6 +59,7 @@ class Target:
     precisions: tuple[str, ...]
     calibrated_precisions: tuple[str, ...] = ()
     block_products: bool = False
+    cache_choice: bool = False
 
     def has(self, operator: str) -> bool:
         return self.operators is None or operator in self.operators
@@ -78,7 +83,7 @@ _CALIBRATED = ("int8",)
 def _onnx_runtime(name: str, half_compute: bool, own_operators: bool, precisions: tuple[str, ...]) -> Target:
     return Target(
         name, ONNX_RUNTIME, 24, None, _FLOATS, None, half_compute, True, None, False, own_operators, precisions,
-        block_products=own_operators,
+        block_products=own_operators, cache_choice=own_operators,
     )  # fmt: skip
 
 
