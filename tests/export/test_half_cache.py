@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 from dataclasses import replace
 from pathlib import Path
 
@@ -134,6 +135,22 @@ def test_one_layer(groups: int, per_group: int, dim: int, new: int, before: int,
     onnx.checker.check_model(ir.to_proto(model))
     for name, array in run_in_place(model, feeds, whole).items():
         np.testing.assert_array_equal(array, expected[name], err_msg=name)
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="elsewhere scores may be fp16")
+@pytest.mark.parametrize("new", [1, 30])
+def test_scores_beyond_fp16(new: int) -> None:
+    """Keys and queries of 1000 make scores of millions, which fp16 does not have; fp32 does."""
+    model, plain = (block(2, 1, 64, "is_causal = 0") for _ in range(2))
+    for each in (model, plain):
+        FuseCachedAttention()(each)
+    HalfCache()(model)
+    feeds = feeds_of(2, 1, 64, new, 20, 3)
+    for name in ("q", "k", "cache_key"):
+        feeds[name] = 1000 * feeds[name]
+    halves = {name: feed.astype(np.float16) if name.startswith("cache_") else feed for name, feed in feeds.items()}
+    found, expected = run_in_place(model, halves, True), run_in_place(plain, feeds, True)
+    assert_close("y", found["y"], expected["y"], TOLERANCE)
 
 
 def test_caches_of_other_attention_stay_as_they_are() -> None:

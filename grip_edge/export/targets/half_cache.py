@@ -5,8 +5,9 @@
     needs    GroupQueryAttention as ``cached_attention`` leaves it, in all layers: the runtime has one type for all
     leaves   inputs cache_* and outputs new_cache_* in fp16; graphs of another form as they were
 
-Attention computes in fp16 then, which takes no more time for a prompt and a third more for one token (docs/log.md). Not
-here: who gets such a cache (``precision``, ``formats``).
+They are widened as attention reads them, so that scores have fp32's range on x86: no more time for a prompt, a third
+more for one token (docs/log.md). A key or value beyond 65504 would become infinite. Not here: who gets such a cache
+(``precision``, ``targets.formats``).
 """
 
 from __future__ import annotations
