@@ -122,7 +122,8 @@ class ParityResult:
 class WeightFormats:
     """Number format of the weights by part (see ``export.precision``); the int4 fields are null where nothing is.
 
-    ``vision`` is the tower and the projector, ``decoder`` its linear layers but the LM head.
+    ``vision`` is the tower and the projector, ``decoder`` its linear layers but the LM head. ``cache`` is that of keys
+    and values on targets that leave the choice; null is what the target computes in.
     """
 
     vision: str
@@ -131,6 +132,7 @@ class WeightFormats:
     embedding: str
     int4_block: int | None
     int4_symmetric: bool | None
+    cache: str | None = None
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,13 @@ import click
 from grip_edge.cli.extras import needs_extra
 from grip_edge.errors import UserError
 from grip_edge.export.accuracy.options import FINER, CalibrationOptions
-from grip_edge.export.precision import EMBEDDING_PRECISIONS, INT4_BLOCKS, PRECISIONS, PrecisionOptions
+from grip_edge.export.precision import (
+    CACHE_PRECISIONS,
+    EMBEDDING_PRECISIONS,
+    INT4_BLOCKS,
+    PRECISIONS,
+    PrecisionOptions,
+)
 from grip_edge.export.targets.table import CPU, find_target
 
 if TYPE_CHECKING:
@@ -47,6 +53,10 @@ _PRECISION_SEEN, _BUDGET_SEEN = ("train", 32, 2), ("validation", 200, 5)
     "--int4-block", type=int, help=f"Inputs per scale, one of: {', '.join(map(str, INT4_BLOCKS))}; default: 32."
 )
 @click.option("--int4-symmetric/--int4-asymmetric", default=None, help="Without or with zero points; default: with.")
+@click.option(
+    "--cache-precision",
+    help=f"For keys and values with --target cpu, one of: {', '.join(CACHE_PRECISIONS)}; default of int4: fp16.",
+)
 @click.option(
     "--max-kl", type=float, help="Mean KL divergence from the float model that is allowed, in nats per token."
 )
@@ -101,8 +111,8 @@ def _check_purpose(given: set[str], quantises: bool, promises: bool) -> None:
 
 
 _QUANTISING = {
-    "target", "precision", "lm_head_precision", "embedding_precision", "int4_block", "int4_symmetric", "max_kl",
-    "min_token_agreement", "rescale", "force",
+    "target", "precision", "lm_head_precision", "embedding_precision", "int4_block", "int4_symmetric",
+    "cache_precision", "max_kl", "min_token_agreement", "rescale", "force",
 }  # fmt: skip
 _PROMISING = {"confidence", "budgets", "requests", "max_new_tokens"}
 
@@ -125,7 +135,7 @@ def _quantise(bundle: Path, data: str, options: dict[str, Any]) -> Bundle:
     from grip_edge.bundle import open_bundle
     from grip_edge.cli.calibration_questions import ask_about
 
-    names = ("lm_head_precision", "embedding_precision", "int4_block", "int4_symmetric")
+    names = ("lm_head_precision", "embedding_precision", "int4_block", "int4_symmetric", "cache_precision")
     formats = PrecisionOptions(options["precision"] or "int8", *(options[name] for name in names))
     limits = (options["max_kl"], options["min_token_agreement"])
     rescale = options["rescale"] is not False

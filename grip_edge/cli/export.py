@@ -10,7 +10,13 @@ import click
 from grip_edge.bundle import DEFAULT_BUNDLE, RESUME_NAME, partial_folder
 from grip_edge.cli.extras import needs_extra
 from grip_edge.export.options import ExportOptions
-from grip_edge.export.precision import EMBEDDING_PRECISIONS, INT4_BLOCKS, PRECISIONS, PrecisionOptions
+from grip_edge.export.precision import (
+    CACHE_PRECISIONS,
+    EMBEDDING_PRECISIONS,
+    INT4_BLOCKS,
+    PRECISIONS,
+    PrecisionOptions,
+)
 from grip_edge.export.targets.table import CPU, find_target, target_names
 from grip_edge.policy_catalog import POLICY_SPECS
 
@@ -43,6 +49,10 @@ _POLICIES = [name for name, spec in POLICY_SPECS.items() if spec.exportable]
 )
 @click.option("--int4-symmetric/--int4-asymmetric", default=None, help="Without or with zero points; default: with.")
 @click.option(
+    "--cache-precision",
+    help=f"For keys and values with --target cpu, one of: {', '.join(CACHE_PRECISIONS)}; default of int4: fp16.",
+)
+@click.option(
     "--out", type=click.Path(path_type=Path), default=DEFAULT_BUNDLE, show_default=True, help="Folder to write."
 )
 @click.option("--force", is_flag=True, help="Replace a bundle that is already there.")
@@ -57,6 +67,7 @@ def export(
     embedding_precision: str | None,
     int4_block: int | None,
     int4_symmetric: bool | None,
+    cache_precision: str | None,
     out: Path,
     force: bool,
 ) -> None:
@@ -69,7 +80,9 @@ def export(
       grip-edge export --model llava-tiny --budget-range 0.1,0.5 --precision fp16 --target jetpack-6.2
       grip-edge export --model llava-tiny --budget-range 0.1,0.5 --policy divprune --out divprune-bundle
     """
-    formats = PrecisionOptions(precision, lm_head_precision, embedding_precision, int4_block, int4_symmetric)
+    formats = PrecisionOptions(
+        precision, lm_head_precision, embedding_precision, int4_block, int4_symmetric, cache_precision
+    )
     options = ExportOptions(model, budget_range, scorer, out, target, formats, force, policy)
     try:
         bundle = _export_with_progress(options)

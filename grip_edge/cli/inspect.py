@@ -77,6 +77,8 @@ def _graphs(manifest: Manifest) -> dict[str, str]:
         if formats.int4_block is not None:
             kind = "symmetric" if formats.int4_symmetric else "asymmetric"
             facts["int4"] = f"{kind}, one scale per {formats.int4_block} inputs"
+        if formats.cache is not None:
+            facts["keys and values"] = formats.cache
     return facts
 
 

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import click
 
-from grip_edge.export.precision import EMBEDDING_PRECISIONS, INT4_BLOCKS, PRECISIONS, PrecisionOptions, session_config
+from grip_edge.errors import UserError
+from grip_edge.export.precision import (
+    CACHE_PRECISIONS,
+    EMBEDDING_PRECISIONS,
+    INT4_BLOCKS,
+    PRECISIONS,
+    PrecisionOptions,
+    session_config,
+)
 from grip_edge.export.targets.table import find_target, target_names
 from grip_edge.planning.devices import CPU, DEVICES
 
@@ -32,6 +40,10 @@ _TABLE_COLUMNS = 160
     "--int4-block", type=int, help=f"Inputs per scale, one of: {', '.join(map(str, INT4_BLOCKS))}; default: 32."
 )
 @click.option("--int4-symmetric/--int4-asymmetric", default=None, help="Without or with zero points; default: with.")
+@click.option(
+    "--cache-precision",
+    help=f"For keys and values on 'cpu', one of: {', '.join(CACHE_PRECISIONS)}; default of int4: fp16.",
+)
 @click.option("--budget-range", metavar="LOW,HIGH", help=f"As for export; default unless --budgets: {_DEFAULT_RANGE}.")
 @click.option("--budgets", metavar="B,B,...", help="Budgets to forecast, as ratios or token counts; 1.0 always is.")
 @click.option("--prompt-tokens", default=45, show_default=True, help="Tokens of text around the image.")
@@ -46,6 +58,7 @@ def plan(
     embedding_precision: str | None,
     int4_block: int | None,
     int4_symmetric: bool | None,
+    cache_precision: str | None,
     budget_range: str | None,
     budgets: str | None,
     prompt_tokens: int,
@@ -63,7 +76,11 @@ def plan(
     from grip_edge.planning.forecast import Workload
     from grip_edge.planning.plan import PlanRequest, Precision, make_plan
 
-    options = PrecisionOptions(precision, lm_head_precision, embedding_precision, int4_block, int4_symmetric)
+    if cache_precision is not None and CPU not in devices:
+        raise UserError("--cache-precision is about the device 'cpu'; GPUs keep keys and values in fp16; leave it out.")
+    options = PrecisionOptions(
+        precision, lm_head_precision, embedding_precision, int4_block, int4_symmetric, cache_precision
+    )
     request = PlanRequest(
         model=model,
         precision=Precision(precision, options.formats, session_config(options.formats)),

@@ -48,7 +48,7 @@ from grip_edge.export.reference import Reference, make_request
 from grip_edge.export.selector import Selector, choose_selector
 from grip_edge.export.streamed_graph import StreamedSession
 from grip_edge.export.streamed_reference import StreamedReference
-from grip_edge.export.targets.formats import target_formats
+from grip_edge.export.targets.formats import formats_for_heads, target_formats
 from grip_edge.export.targets.next_embeds import embed_next_token
 from grip_edge.export.targets.table import Target
 from grip_edge.export.tracing import check_weights, make_model
@@ -131,6 +131,7 @@ def _plan(options: ExportOptions) -> _Plan:
     processor = load_processor(checkpoint.folder, checkpoint.config.model_type)
     prompt, image = freeze_prompt(checkpoint, processor), freeze_image(checkpoint, processor)
     formats = target_formats(options.precision, target, own_blocks(options.precision, checkpoint))
+    formats = formats_for_heads(formats, options.precision, checkpoint.spec.text.head_dim)
     return _Plan(checkpoint, processor, selector, budgets, prompt, image, graphs, target, formats)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
 
@@ -42,6 +43,7 @@ class GraphRunner:
         self._sessions = {name: open_session(folder / name, session_config) for name in GRAPH_NAMES}
         self._text = text
         self._prompt = prompt
+        self._cache_type = cache_type(folder / "decoder.onnx")
 
     def encode(self, request: Request) -> dict[str, Array]:
         """The vision graph's outputs by name, which are inputs of the select graph under the same names."""
@@ -68,7 +70,7 @@ class GraphRunner:
         shape = (1, text.kv_heads, embeds.shape[1] + new_tokens, text.head_dim)
         names = [f"cache_{kind}_{layer}" for layer in range(text.layers) for kind in ("key", "value")]
         # All empty caches are one array: graphs only read it, and give new ones.
-        caches = dict.fromkeys(names, np.zeros(shape, embeds.dtype))
+        caches = dict.fromkeys(names, np.zeros(shape, self._cache_type))
         first_logits, start = None, 0
         tokens: list[int] = []
         while True:
@@ -94,6 +96,12 @@ class GraphRunner:
 
     def _run(self, name: str, **inputs: Array) -> list[Array]:
         return self._sessions[name].run(None, inputs)
+
+
+def cache_type(decoder: Path) -> np.dtype[Any]:
+    """Of keys and values, as the graph at ``decoder`` takes them."""
+    inputs = {value.name: value for value in onnx.load(decoder, load_external_data=False).graph.input}
+    return onnx.helper.tensor_dtype_to_np_dtype(inputs["cache_key_0"].type.tensor_type.elem_type)
 
 
 def whole_session(path: Path, config: Mapping[str, str]) -> Session:

@@ -23,8 +23,8 @@ from grip_edge.manifest import ParityResult, WeightFormats
 # Largest absolute difference allowed in fp32, for vision features and for logits.
 TOLERANCE = 1e-3
 
-# Smallest cosine allowed between found and expected, by the coarsest format of any weight, coarsest first. A wrong
-# graph gives about zero; 32 layers of random weights in int4, the worst that rounding was seen to do, give 0.69.
+# Smallest cosine allowed between found and expected, by the coarsest format of weights and cache, coarsest first. A
+# wrong graph gives about zero; 32 layers of random weights in int4, the worst that rounding was seen to do, give 0.69.
 LEAST_COSINE = {"int4": 0.5, "int8": 0.9, "int8-weight": 0.97, "bf16": 0.99, "fp16": 0.999}
 
 
@@ -72,7 +72,7 @@ def check_parity(
 
 def _least_cosine(formats: WeightFormats) -> float | None:
     """None where everything is fp32: then nothing but rounding is allowed."""
-    used = {formats.vision, formats.decoder, formats.lm_head, formats.embedding}
+    used = {formats.vision, formats.decoder, formats.lm_head, formats.embedding, formats.cache}
     return next((cosine for scheme, cosine in LEAST_COSINE.items() if scheme in used), None)
 
 

@@ -8,7 +8,8 @@
     int4          4 bits, one scale per block          as int8-weight
 
 The scorer is always fp32: it is small, and it decides. Embedding tables are read by row, for which int4 has no standard
-form that ONNX Runtime runs without restoring the whole table; they go down to int8.
+form that ONNX Runtime runs without restoring the whole table; they go down to int8. With int4, which is for small
+memory, the decoder's keys and values are fp16 where the target leaves the choice, with the others fp32.
 Needs no torch. Not here: the passes that bring a graph to a scheme (``passes``).
 """
 
@@ -22,6 +23,7 @@ from grip_edge.manifest import WeightFormats
 
 PRECISIONS = ("fp32", "fp16", "bf16", "int8", "int8-weight", "int4")
 EMBEDDING_PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+CACHE_PRECISIONS = ("fp32", "fp16")
 INT4_BLOCKS = (32, 128)
 INT8_BLOCK = 128
 
@@ -38,6 +40,7 @@ class PrecisionOptions:
     embedding: str | None = None
     int4_block: int | None = None
     int4_symmetric: bool | None = None
+    cache: str | None = None
 
     def __post_init__(self) -> None:
         for option, value, known in (
@@ -45,6 +48,7 @@ class PrecisionOptions:
             ("lm-head-precision", self.lm_head, PRECISIONS),
             ("embedding-precision", self.embedding, EMBEDDING_PRECISIONS),
             ("int4-block", self.int4_block, INT4_BLOCKS),
+            ("cache-precision", self.cache, CACHE_PRECISIONS),
         ):
             if value is not None and value not in known:
                 listed = ", ".join(str(choice) for choice in known)
@@ -71,6 +75,7 @@ class PrecisionOptions:
             embedding=self.embedding or (self.precision if plain else "int8"),
             int4_block=(self.int4_block or _DEFAULT_INT4_BLOCK) if int4 else None,
             int4_symmetric=bool(self.int4_symmetric) if int4 else None,
+            cache=self.cache or ("fp16" if self.precision == "int4" else "fp32"),
         )
 
 

@@ -164,8 +164,13 @@ class Forecaster:
         formats, bundle, speed = self.formats, self.bundle, self.speed
         weights = self._read_bytes(bundle.decoder, formats.decoder) / speed.rows[formats.decoder]
         head = self._read_bytes(bundle.lm_head, formats.lm_head) / speed.rows[formats.lm_head]
-        cache = self.memory(slots, slots).kv_cache / speed.memory
+        cache = kv_cache_bytes(self.model, slots, self._cache_step_bytes) / speed.memory
         return 1000 * (weights + head + cache) + speed.stage_ms
+
+    @property
+    def _cache_step_bytes(self) -> int:
+        """Attention of the CPU widens keys and values in fp16: one token takes no less time than with fp32."""
+        return 4 if self.device is None else 2
 
     def _read_bytes(self, stored: int, scheme: str) -> int:
         """The CPU widens 16-bit weights to fp32 when it loads them."""

@@ -1,4 +1,4 @@
-"""Bytes of one weight in each number format, as the export's passes store it (``export.quantise``)."""
+"""Bytes of one weight in each number format, as the export's passes store it (``export.quantise``), and of a key."""
 
 from __future__ import annotations
 
@@ -58,6 +58,11 @@ def table_bytes(rows: int, width: int, scheme: str) -> int:
 def float_bytes(scheme: str) -> int:
     """Of one weight that only float formats change, such as a convolution's."""
     return _FLOAT_BYTES.get(scheme, 4)
+
+
+def cache_bytes(formats: WeightFormats) -> int:
+    """Of one key or value on ONNX Runtime's CPU, where they are fp32 unless another format was chosen."""
+    return float_bytes(formats.cache or "fp32")
 
 
 def _blocks(inputs: int, block: int) -> int:

@@ -1,9 +1,9 @@
 """What must be held while a bundle answers, by part; and what an export needs of its machine.
 
-On a CPU (ONNX Runtime) keys, values and activations are fp32, and the tower's attention never holds all its scores.
-16-bit weights are widened when they are loaded; weights in blocks keep their scales twice more, as scales and as sums,
-for integer products. The embedding table is mapped, and only rows that are read take memory. On GPUs keys, values and
-activations are fp16 and weights are as in the bundle.
+On a CPU (ONNX Runtime) activations are fp32, and so are keys and values unless the formats say fp16; the tower's
+attention never holds all its scores. 16-bit weights are widened when they are loaded; weights in blocks keep their
+scales once more, as sums for integer products. The embedding table is mapped, and only rows that are read take memory.
+On GPUs keys, values and activations are fp16 and weights are as in the bundle.
 Not here: time (``forecast``).
 """
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from grip_edge.manifest import WeightFormats
 from grip_edge.planning.bundle_size import BundleBytes
-from grip_edge.planning.formats import WIDENED, Matrix, matrix_bytes, scale_bytes
+from grip_edge.planning.formats import WIDENED, Matrix, cache_bytes, matrix_bytes, scale_bytes
 from grip_edge.planning.layers import decoder_matrices, lm_head, projector_matrices, vision_matrices
 from grip_edge.planning.shape import ModelShape
 
@@ -90,7 +90,7 @@ def cpu_memory(
 ) -> DeviceMemory:
     return DeviceMemory(
         weights=_resident_weights(model, formats, bundle),
-        kv_cache=kv_cache_bytes(model, slots, _CPU_FLOAT_BYTES),
+        kv_cache=kv_cache_bytes(model, slots, cache_bytes(formats)),
         activations=_CPU_ARENA * activation_bytes(model, prompt_tokens, slots, _CPU_FLOAT_BYTES, tower_scores=False),
         runtime=_CPU_RUNTIME_BYTES,
     )
@@ -109,7 +109,7 @@ def _resident_weights(model: ModelShape, formats: WeightFormats, bundle: BundleB
     def extra(matrices: tuple[Matrix, ...], scheme: str) -> int:
         if scheme in WIDENED:
             return sum(matrix_bytes(matrix, scheme, formats) for matrix in matrices)
-        return 2 * sum(scale_bytes(matrix, scheme, formats) for matrix in matrices)
+        return sum(scale_bytes(matrix, scheme, formats) for matrix in matrices)
 
     return (
         bundle.weights

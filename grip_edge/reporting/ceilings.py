@@ -15,11 +15,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from grip_edge.manifest import Manifest, WeightFormats
-from grip_edge.planning.formats import WIDENED, Matrix, matrix_bytes
+from grip_edge.planning.formats import WIDENED, Matrix, cache_bytes, matrix_bytes
 from grip_edge.planning.speed import Speed
 from grip_edge.report import BudgetRow, Ceiling
-
-_CACHE_ELEMENT_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -86,7 +84,7 @@ def decoder_work(manifest: Manifest, formats: WeightFormats, tokens: int, slots:
         products=2.0 * tokens * elements + 2.0 * head.elements,
         attention=attention,
         weight_bytes=_read_bytes(stored, formats.decoder),
-        cache_bytes=2.0 * text.layers * slots * text.kv_heads * text.head_dim * _CACHE_ELEMENT_BYTES,
+        cache_bytes=2.0 * text.layers * slots * text.kv_heads * text.head_dim * cache_bytes(formats),
     )
 
 

@@ -103,6 +103,11 @@ Refused = Callable[..., str]
         (("--precision", "fp32"), "--precision fp32 leaves nothing to choose; expected one of: int4, int8"),
         (("--precision", "int3"), "--precision int3 does not exist"),
         (("--int4-block", "32"), "--int4-block has no effect with --precision int8"),
+        (("--cache-precision", "bf16"), "--cache-precision bf16 does not exist; choose from: fp32, fp16"),
+        (
+            ("--cache-precision", "fp16", "--target", "openvino", "--precision", "int4"),
+            "--cache-precision is a choice for --target cpu; openvino has its own; drop it.",
+        ),
         (("--max-kl", "0"), "--max-kl is above 0; got 0.0"),
         (("--min-token-agreement", "1.5"), "--min-token-agreement is a share in (0, 1]; got 1.5"),
         (("--budgets", "4"), "--budgets is about budgets; add --min-agreement or --target-ttft-ms"),

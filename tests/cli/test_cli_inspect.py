@@ -27,6 +27,7 @@ def test_for_people(run: Callable[..., Any], toy_bundle: Path) -> None:
         "reindexed",
         manifest.scorer.name,
         "fp32",
+        "keys and values  fp32",
         "select.onnx",
         "onnxruntime",
         "the same tokens and kept sets",

@@ -65,6 +65,11 @@ def test_what_does_not_fit_is_said(run: Run) -> None:
         (("--model", "llava-1.5-7b", "--budgets", "1.5"), "not in (0, 1]"),
         (("--model", "llava-1.5-7b", "--new-tokens", "0"), "--new-tokens is at least 1"),
         (("--model", "."), "config.json"),
+        (("--model", "llava-1.5-7b", "--cache-precision", "int8"), "--cache-precision int8 does not exist; choose"),
+        (
+            ("--model", "llava-1.5-7b", "--device", ORIN, "--cache-precision", "fp16"),
+            "--cache-precision is about the device 'cpu'",
+        ),
     ],
 )
 def test_mistakes_are_told_in_one_line(refused: Callable[..., str], arguments: tuple[str, ...], told: str) -> None:

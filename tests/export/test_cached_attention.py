@@ -79,6 +79,7 @@ def run_in_place(model: ir.Model, feeds: dict[str, Array], whole: bool) -> dict[
             ir.to_proto(model).SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
     binding = session.io_binding()
+    binding.bind_output("y")  # outputs come in the order of binding
     caches = {}  # the buffers share these arrays' memory
     for name, feed in feeds.items():
         if name.startswith("cache_"):
@@ -88,7 +89,6 @@ def run_in_place(model: ir.Model, feeds: dict[str, Array], whole: bool) -> dict[
             binding.bind_ortvalue_output(name.replace("cache", "new"), buffer)
         else:
             binding.bind_cpu_input(name, feed)
-    binding.bind_output("y")
     session.run_with_iobinding(binding)
     filled = int(feeds["write_start"][0]) + feeds["q"].shape[1]
     found = {name: cache[:, :, :filled] for name, cache in caches.items()}

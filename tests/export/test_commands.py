@@ -50,8 +50,8 @@ def test_export_passes_every_option_on_and_summarises(requested: list[ExportOpti
 
     run("export", "--model", "m", "--budget-range", "1,2", "--scorer", "s", "--out", "o", "--target", "cpu",
         "--precision", "int4", "--lm-head-precision", "int8", "--embedding-precision", "fp16", "--int4-block", "128",
-        "--int4-asymmetric", "--force")  # fmt: skip
-    formats = PrecisionOptions("int4", "int8", "fp16", 128, False)
+        "--int4-asymmetric", "--cache-precision", "fp32", "--force")  # fmt: skip
+    formats = PrecisionOptions("int4", "int8", "fp16", 128, False, "fp32")
     assert requested.pop() == ExportOptions("m", "1,2", Path("s"), Path("o"), precision=formats, force=True)
 
 

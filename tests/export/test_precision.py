@@ -22,14 +22,19 @@ from tests.toy_model import IMAGE_SIDE_PX
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        (PrecisionOptions(), WeightFormats("fp32", "fp32", "fp32", "fp32", None, None)),
-        (PrecisionOptions("bf16"), WeightFormats("bf16", "bf16", "bf16", "bf16", None, None)),
-        (PrecisionOptions("int8"), WeightFormats("int8", "int8", "int8-weight", "int8", None, None)),
-        (PrecisionOptions("int4"), WeightFormats("int8-weight", "int4", "int8-weight", "int8", 32, False)),
+        (PrecisionOptions(), WeightFormats("fp32", "fp32", "fp32", "fp32", None, None, "fp32")),
+        (PrecisionOptions("bf16"), WeightFormats("bf16", "bf16", "bf16", "bf16", None, None, "fp32")),
+        (PrecisionOptions("int8"), WeightFormats("int8", "int8", "int8-weight", "int8", None, None, "fp32")),
+        (PrecisionOptions("int8", cache="fp16"),
+         WeightFormats("int8", "int8", "int8-weight", "int8", None, None, "fp16")),
+        (PrecisionOptions("int4"), WeightFormats("int8-weight", "int4", "int8-weight", "int8", 32, False, "fp16")),
+        (PrecisionOptions("int4", cache="fp32"),
+         WeightFormats("int8-weight", "int4", "int8-weight", "int8", 32, False, "fp32")),
         (PrecisionOptions("int4", int4_block=128, int4_symmetric=True, embedding="fp16"),
-         WeightFormats("int8-weight", "int4", "int8-weight", "fp16", 128, True)),
-        (PrecisionOptions("fp16", lm_head="int4"), WeightFormats("fp16", "fp16", "int4", "fp16", 32, False)),
-        (PrecisionOptions("int4", lm_head="fp32"), WeightFormats("int8-weight", "int4", "fp32", "int8", 32, False)),
+         WeightFormats("int8-weight", "int4", "int8-weight", "fp16", 128, True, "fp16")),
+        (PrecisionOptions("fp16", lm_head="int4"), WeightFormats("fp16", "fp16", "int4", "fp16", 32, False, "fp32")),
+        (PrecisionOptions("int4", lm_head="fp32"),
+         WeightFormats("int8-weight", "int4", "fp32", "int8", 32, False, "fp16")),
     ],
 )  # fmt: skip
 def test_formats(options: PrecisionOptions, expected: WeightFormats) -> None:
@@ -43,6 +48,7 @@ def test_formats(options: PrecisionOptions, expected: WeightFormats) -> None:
         ({"lm_head": "fp8"}, "--lm-head-precision fp8 does not exist"),
         ({"embedding": "int4"}, "--embedding-precision int4 does not exist; choose from: fp32, fp16, bf16, int8."),
         ({"precision": "int4", "int4_block": 64}, "--int4-block 64 does not exist; choose from: 32, 128"),
+        ({"cache": "int8"}, "--cache-precision int8 does not exist; choose from: fp32, fp16."),
         ({"precision": "int8", "int4_block": 32}, "--int4-block has no effect with --precision int8"),
         ({"int4_symmetric": False}, "--int4-asymmetric has no effect with --precision fp32"),
         ({"int4_symmetric": True}, "--int4-symmetric has no effect with --precision fp32"),
@@ -66,7 +72,9 @@ def test_a_bundle_of_fewer_bits_answers(
     )
     bundle = export_bundle(options)
     manifest = bundle.manifest
-    assert (manifest.precision, manifest.weight_formats) == (precision, PrecisionOptions(precision).formats)
+    # The toy's heads keep the standard attention.
+    formats = dataclasses.replace(PrecisionOptions(precision).formats, cache="fp32")
+    assert (manifest.precision, manifest.weight_formats) == (precision, formats)
     assert manifest.session_config == session_config(PrecisionOptions(precision).formats)
     assert bundle.total_bytes < 0.7 * open_bundle(toy_bundle).total_bytes
     for result in manifest.parity:

@@ -224,6 +224,9 @@ def test_names_of_targets() -> None:
     [
         (PrecisionOptions("int8"), "cuda", "--precision int8 does not exist for cuda; choose from: fp32, fp16"),
         (PrecisionOptions("int8"), "rtx", "int8 for rtx needs the ranges .* calibrate BUNDLE --target rtx --precision"),
+        (PrecisionOptions(cache="fp16"), "openvino", "--cache-precision is a choice for --target cpu; openvino has"),
+        (PrecisionOptions("int4", cache="fp32"), "cuda", "--cache-precision is a choice for --target cpu; cuda has"),
+        (PrecisionOptions("fp16", cache="fp16"), "rtx", "--cache-precision is a choice for --target cpu; rtx has its"),
         (PrecisionOptions("bf16"), "rtx", "--precision bf16 does not exist for rtx; choose from: fp32, fp16"),
         (PrecisionOptions("bf16"), "tensorrt-10.3", "--precision bf16 does not exist for tensorrt-10.3; choose from"),
         (PrecisionOptions("int4"), "tensorrt-10.3", "--precision int4 does not exist for tensorrt-10.3"),

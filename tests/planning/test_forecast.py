@@ -54,6 +54,18 @@ def test_a_token_of_llava_1_5_7b_takes_half_a_mebibyte_of_cache_in_fp16() -> Non
     assert kv_cache_bytes(model, 1, 2) == 512 * 1024
 
 
+def test_half_a_cache_on_a_cpu_saves_memory_but_no_time() -> None:
+    """On this machine keys and values may be fp16, which attention widens; on others they are fp16 anyway."""
+    other = forecaster("rtx-4090")
+    halved = dataclasses.replace(other, device=None)
+    whole = dataclasses.replace(halved, formats=dataclasses.replace(halved.formats, cache="fp32"))
+    half_row, whole_row = (one.row(576, WORK) for one in (halved, whole))
+    assert 2 * half_row.memory.kv_cache == whole_row.memory.kv_cache == kv_cache_bytes(other.model, 685, 4)
+    assert half_row.memory.weights == whole_row.memory.weights
+    assert half_row.tpot_ms == whole_row.tpot_ms
+    assert other.row(576, WORK).memory.kv_cache == half_row.memory.kv_cache
+
+
 @pytest.mark.parametrize("device", DEVICES)
 def test_more_tokens_cost_more_and_no_budget_saves_more_than_the_ceiling(device: str) -> None:
     made = forecast(device)

@@ -32,6 +32,7 @@ def test_decoder(manifest: Manifest) -> None:
     assert work.attention == 4 * text.layers * 10 * 12 * text.heads * text.head_dim
     assert work.weight_bytes == 4 * (LINEAR + head)
     assert work.cache_bytes == 2 * text.layers * 12 * text.kv_heads * text.head_dim * 4
+    assert 2 * decoder_work(manifest, replace(FP32, cache="fp16"), 10, 12).cache_bytes == work.cache_bytes
 
 
 def test_vision(manifest: Manifest) -> None:

@@ -48,12 +48,10 @@ def scorer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def make_bundle(checkpoint: Path, scorer: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    def make(target: str = "cpu", precision: str = "fp32") -> Path:
+    def make(target: str = "cpu", precision: str = "fp32", cache: str | None = None) -> Path:
         out = tmp_path_factory.mktemp("bundle") / "bundle"
-        options = ExportOptions(
-            str(checkpoint), "0.1,0.5", scorer, out, precision=PrecisionOptions(precision), target=target
-        )
-        return export_bundle(options).folder
+        formats = PrecisionOptions(precision, cache=cache)
+        return export_bundle(ExportOptions(str(checkpoint), "0.1,0.5", scorer, out, target, formats)).folder
 
     return make
 
@@ -115,6 +113,17 @@ def test_precisions(make_bundle: Callable[..., Path], precision: str) -> None:
     embeds, positions = prompt(folder)
     stateful.restart()
     assert_logits(stateful.append(embeds, positions), reference.append(embeds, positions), ROUGH)
+
+
+def test_a_cache_in_fp16(make_bundle: Callable[..., Path]) -> None:
+    """Made for ONNX Runtime on the CPU; here the cache is inside, and in fp32 as the rest of this bundle."""
+    folder = make_bundle(cache="fp16")
+    reference, stateful = decoders(folder)
+    embeds, positions = prompt(folder)
+    stateful.restart()
+    for piece in (slice(0, 4), slice(4, PROMPT - 1), slice(PROMPT - 1, PROMPT)):
+        expected = reference.append(embeds[:, piece], positions[:, piece])
+        assert_logits(stateful.append(embeds[:, piece], positions[:, piece]), expected, 0.01)
 
 
 @pytest.fixture(scope="module")

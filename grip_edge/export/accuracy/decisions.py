@@ -21,6 +21,7 @@ from grip_edge.export.accuracy.questions import QuestionSet
 from grip_edge.export.accuracy.rounding import Rounding
 from grip_edge.export.passes.plan import matrix_schemes
 from grip_edge.export.passes.rescale_channels import Rescaling
+from grip_edge.export.targets.formats import formats_for_heads
 from grip_edge.export.targets.lowering import LayerChoices
 from grip_edge.export.targets.table import Target
 from grip_edge.manifest import WeightFormats
@@ -90,7 +91,8 @@ class Decisions:
 
 def observe(source: Bundle, options: CalibrationOptions, seen: QuestionSet) -> Decisions:
     """Runs the float model once over all questions."""
-    formats, target = options.formats, options.found_target
+    target, head_dim = options.found_target, source.manifest.model.text.head_dim
+    formats = formats_for_heads(options.formats, options.precision, head_dim)
     exact = ("fp32", "fp16") if target.half_compute else ("fp32",)
     observers: dict[str, GraphObserver] = {}
     schemes: _Schemes = {}

@@ -22,6 +22,7 @@ from grip_edge.export.layout import INLINE_BYTES
 from grip_edge.export.passes.editing import set_weight
 from grip_edge.export.passes.widen_weights import WidenWeights
 from grip_edge.export.targets.greedy_token import drop_greedy_token
+from grip_edge.export.targets.half_cache import drop_half_cache
 from grip_edge.export.weights import FloatWeight, Weight, given_weight
 
 FLOAT_FORMATS = ("fp32", "fp16", "bf16")
@@ -55,7 +56,7 @@ def require_float_bundle(bundle: Bundle) -> None:
 
 
 def float_model(bundle: Bundle, file_name: str) -> ir.Model:
-    """The graph in fp32; its weights are descriptions that read the bundle when they are made."""
+    """The graph in fp32, its caches too; its weights are descriptions that read the bundle when they are made."""
     model = ir.load(bundle.path(file_name))
     drop_greedy_token(model)
     digests = {record.path: record.sha256 for record in bundle.manifest.files}
@@ -64,6 +65,7 @@ def float_model(bundle: Bundle, file_name: str) -> ir.Model:
         if weight is not None:
             set_weight(value, weight)
     WidenWeights()(model)
+    drop_half_cache(model)
     return model
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from grip_edge.export.accuracy.piecewise import Feeds, Observer, run_over
 from grip_edge.export.accuracy.questions import AskedPrompt, Positions, QuestionSet, positions
+from grip_edge.export.graph_runner import cache_type
 from grip_edge.manifest import TextSpec
 
 Array = NDArray[Any]
@@ -47,16 +48,17 @@ class ForwardPass:
             for prompt, words, image in zip(asked.prompts, embeds, kept, strict=True)
             for sequence in _sequences(prompt, words, image["kept_embeds"])
         ]
-        found = self._run("decoder.onnx", [self._decoder_feeds(sequence) for sequence in sequences], ("logits",))
+        dtype = cache_type(self._folder / "decoder.onnx")
+        found = self._run("decoder.onnx", [self._decoder_feeds(sequence, dtype) for sequence in sequences], ("logits",))
         return positions(asked.prompts, [row["logits"][0] for row in found])
 
     def _embed(self, token_ids: list[tuple[int, ...]]) -> list[Array]:
         rows = self._run("embed.onnx", [{"token_ids": np.array([ids])} for ids in token_ids], ("embeds",))
         return [row["embeds"] for row in rows]
 
-    def _decoder_feeds(self, embeds: Array) -> Feeds:
+    def _decoder_feeds(self, embeds: Array, cache_dtype: np.dtype[Any]) -> Feeds:
         text, length = self._text, embeds.shape[1]
-        empty = np.zeros((1, text.kv_heads, length, text.head_dim), embeds.dtype)
+        empty = np.zeros((1, text.kv_heads, length, text.head_dim), cache_dtype)
         caches = {f"cache_{kind}_{layer}": empty for layer in range(text.layers) for kind in ("key", "value")}
         return {"embeds": embeds, "position_ids": np.arange(length)[None], "write_start": np.array([0]), **caches}
 

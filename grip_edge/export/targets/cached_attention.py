@@ -21,12 +21,11 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 from grip_edge.export.passes.editing import maker, result
 from grip_edge.export.targets.constants import add_constant, fixed_size
 from grip_edge.export.targets.heads import is_plain, merge_of, uncut_sources
+from grip_edge.export.targets.table import FUSED_HEAD_MULTIPLE
 
 DOMAIN = "com.microsoft"
 CACHED_ATTENTION = "GroupQueryAttention"
 
-# Other heads are refused by the operator.
-_HEAD_MULTIPLE = 8
 _INT32, _INT64 = ir.DataType.INT32, ir.DataType.INT64
 
 _Slots = dict[ir.Value, tuple[ir.Value, ir.Value]]
@@ -69,7 +68,7 @@ def _match(node: ir.Node) -> _Match | None:
     sources = uncut_sources((rotate_query.inputs[0], rotate_key.inputs[0], write_value.inputs[1]))
     if sources is None or not is_plain(node) or not _sees_what_is_written(node, write_key):
         return None
-    if _size(node, 0, axis=3) % _HEAD_MULTIPLE:
+    if _size(node, 0, axis=3) % FUSED_HEAD_MULTIPLE:
         return None
     return _Match(node, (rotate_query, rotate_key), (write_key, write_value), sources, merge)
 

@@ -3,7 +3,7 @@
 TensorRT keeps int4 in blocks and int8 per output, both without zero points; int8 in blocks it widens when it builds,
 and it looks up no rows in int8, so there the embedding stays fp16. Its int8 products want the ranges of their inputs,
 which calibrate measures. On targets that compute in fp16, everything that is not quantised is fp16, or everything is
-fp32.
+fp32. Keys and values can be had in fp16 where ONNX Runtime's own attention holds them (``half_cache``), on cpu.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import dataclasses
 
 from grip_edge.errors import UserError
 from grip_edge.export.precision import PrecisionOptions
-from grip_edge.export.targets.table import Target
+from grip_edge.export.targets.table import CPU, FUSED_HEAD_MULTIPLE, Target
 from grip_edge.manifest import WeightFormats
 
 _QUANTISED = ("int8", "int8-weight", "int4")
@@ -47,7 +47,27 @@ def target_formats(
             raise UserError(f"--{option} {value} does not exist for {target.name}; choose from: {listed}.")
     if target.half_compute and "fp32" in _parts(formats) and _parts(formats) != {"fp32"}:
         raise UserError(f"{target.name} computes in one float type: fp32 cannot stand beside other precisions.")
-    return formats
+    return dataclasses.replace(formats, cache=_cache_format(options, target, formats))
+
+
+def _cache_format(options: PrecisionOptions, target: Target, formats: WeightFormats) -> str | None:
+    if target.cache_choice:
+        return formats.cache
+    if options.cache is not None:
+        raise UserError(f"--cache-precision is a choice for --target {CPU.name}; {target.name} has its own; drop it.")
+    return None
+
+
+def formats_for_heads(formats: WeightFormats, options: PrecisionOptions, head_dim: int) -> WeightFormats:
+    """With caches in fp32 where the decoder's heads are of a width that keeps the standard attention."""
+    if formats.cache != "fp16" or head_dim % FUSED_HEAD_MULTIPLE == 0:
+        return formats
+    if options.cache is not None:
+        raise UserError(
+            f"--cache-precision {options.cache} is for heads of a multiple of {FUSED_HEAD_MULTIPLE}; this model's have "
+            f"a width of {head_dim}; choose fp32."
+        )
+    return dataclasses.replace(formats, cache="fp32")
 
 
 def computes_in_half(formats: WeightFormats, target: Target) -> bool:

@@ -23,6 +23,7 @@ from grip_edge.export.targets.decompose_rms_norm import DecomposeRmsNorm
 from grip_edge.export.targets.decompose_rotary import DecomposeRotary
 from grip_edge.export.targets.formats import computes_in_half, plain_scheme, without_halves
 from grip_edge.export.targets.greedy_token import AddGreedyToken
+from grip_edge.export.targets.half_cache import HalfCache
 from grip_edge.export.targets.half_compute import HalfCompute
 from grip_edge.export.targets.older_opset import OlderOpset
 from grip_edge.export.targets.plain_attention import PlainAttention
@@ -60,7 +61,7 @@ def lower(
         layers = replace(layers, kept={name: plain_scheme(scheme) for name, scheme in layers.kept.items()})
     for rewrite in _precision_passes(model, file_name, target, formats, layers):
         rewrite(model)
-    for rewrite in _target_passes(target, half, file_name):
+    for rewrite in _target_passes(target, half, file_name, formats.cache):
         rewrite(model)
     check_graph(model, file_name, target)
 
@@ -83,7 +84,7 @@ def _with_fixed_scales(rewrite: ir.passes.InPlacePass, largest_inputs: Mapping[s
     return rewrite
 
 
-def _target_passes(target: Target, half: bool, file_name: str) -> list[ir.passes.InPlacePass]:
+def _target_passes(target: Target, half: bool, file_name: str, cache: str | None) -> list[ir.passes.InPlacePass]:
     passes: list[ir.passes.InPlacePass] = []
     if not target.cached_attention:
         passes.append(PlainAttention())
@@ -103,6 +104,8 @@ def _target_passes(target: Target, half: bool, file_name: str) -> list[ir.passes
         passes.append(FuseCachedAttention())
     if target.tower_attention and file_name == _TOWER:
         passes.append(FuseTowerAttention())
+    if target.cache_choice and cache == "fp16":
+        passes.append(HalfCache())
     if target.block_products:
         passes.append(FuseBlockProducts())
     if target.with_budget_select:

@@ -23,6 +23,9 @@ OPENVINO_RUNS = ("vision.onnx", "decoder.onnx")
 # TensorRT's TopK; more is an error on the device, not at build time.
 _LARGEST_TOP_K = 3840
 
+# Heads that are no multiple of it are refused by ONNX Runtime's own attention.
+FUSED_HEAD_MULTIPLE = 8
+
 # Others were refused by TensorRT-RTX 1.7 when it built (12, 512).
 _HEAD_DIMS = range(16, 257, 8)
 
@@ -39,6 +42,7 @@ class Target:
     may be one buffer. ``top_k_limit`` None: none. ``with_budget_select``: selection is a node of its own, which a
     plugin can take over (``budget_select``). ``cached_attention``: the decoder's is an operator of ONNX Runtime's own,
     ``tower_attention``: so is the vision tower's, ``block_products``: so are products with weights in blocks.
+    ``cache_choice``: keys and values may be held in fewer bits than arithmetic has.
     """
 
     name: str
@@ -56,6 +60,7 @@ class Target:
     calibrated_precisions: tuple[str, ...] = ()
     tower_attention: bool = False
     block_products: bool = False
+    cache_choice: bool = False
 
     def has(self, operator: str) -> bool:
         return self.operators is None or operator in self.operators
@@ -84,7 +89,7 @@ _CALIBRATED = ("int8",)
 def _onnx_runtime(name: str, half_compute: bool, own_operators: bool, precisions: tuple[str, ...]) -> Target:
     return Target(
         name, ONNX_RUNTIME, 24, None, _FLOATS, None, half_compute, True, None, False, own_operators, precisions,
-        tower_attention=own_operators, block_products=own_operators,
+        tower_attention=own_operators, block_products=own_operators, cache_choice=own_operators,
     )  # fmt: skip
 
 

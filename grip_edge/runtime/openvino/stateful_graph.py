@@ -7,7 +7,8 @@ The caches grow by what is appended, so that the graph's inputs and outputs of t
 mask. In this form OpenVINO 2026.4 takes cache and attention for one operator, in bf16. A past that is not gathered is
 no part of it, and a mask of booleans takes three times as long (docs/log.md).
 
-    needs    a decoder as ``export.targets.cached_attention`` leaves it
+    needs    a decoder as ``export.targets.cached_attention`` leaves it, with ``half_cache`` after it or without: the
+             type of a cache inside is OpenVINO's own matter, so attention is fp32 here
     leaves   inputs embeds [1,S,D], position_ids [1,S], write_start [1], rows [1] (always 0); output logits [1,V]
 """
 
@@ -42,7 +43,7 @@ def with_own_cache(model: ov.Model) -> ov.Model:
     sinks: list[Any] = []
     mask: Any = None
     for layer, node in enumerate(attentions):
-        query, new_key, new_value = (node.input_value(index) for index in range(3))
+        query, new_key, new_value = (_in_fp32(node.input_value(index)) for index in range(3))
         heads = node.get_attributes()["num_heads"]
         seen = []
         for kind, new in (("key", new_key), ("value", new_value)):
@@ -59,6 +60,10 @@ def with_own_cache(model: ov.Model) -> ov.Model:
     results = [node for node in model.get_results() if node.input_value(0).get_names() & _RESULTS]
     kept = [node for name, node in inputs.items() if not name.startswith(_CACHE)]
     return ov.Model(results, sinks, [*kept, rows], "decoder")
+
+
+def _in_fp32(value: Any) -> Any:
+    return value if value.get_element_type() == ov.Type.f32 else op.convert(value, ov.Type.f32).output(0)
 
 
 def _appended(new: Any, rows: Any, name: str) -> tuple[Any, Any]:
