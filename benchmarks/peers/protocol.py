@@ -1,6 +1,6 @@
 """Lines of JSON between the measuring process and one worker, over the worker's standard input and output.
 
-    worker   {"load_s": 1.2, "versions": {...}}                     once the model is loaded
+    worker   {"load_s": 1.2, "loaded_rss_bytes": 99, "versions": {...}}    once the model is loaded
     asked    {"do": "answer", "kept": 576, "new_tokens": 64}
     worker   {"vision_ms": 60.1, "ttft_ms": 640.2, "decode_ms": 900.3, "first_token_at": 12.3, ...}
     asked    {"do": "check", "folder": "/tmp/x"}
@@ -53,11 +53,12 @@ def serve(load: Callable[[Message], Served]) -> None:
     try:
         start = time.monotonic()
         model = load(json.loads(sys.argv[1]))
-        _say(lines, {"load_s": time.monotonic() - start, "versions": dict(model.versions())})
+        loaded = {"load_s": time.monotonic() - start, "loaded_rss_bytes": memory_bytes("VmRSS")}
+        _say(lines, loaded | {"versions": dict(model.versions())})
         for line in sys.stdin:
             asked = json.loads(line)
             if asked["do"] == "stop":
-                _say(lines, {"peak_rss_bytes": peak_rss_bytes()})
+                _say(lines, {"peak_rss_bytes": memory_bytes("VmHWM")})
                 break
             _say(lines, _answer(model, asked))
     except Exception as error:  # whatever a peer raises is its line in the report
@@ -78,9 +79,10 @@ def _say(lines: IO[str], message: Message) -> None:
     lines.flush()
 
 
-def peak_rss_bytes(status: Path = Path("/proc/self/status")) -> int | None:
+def memory_bytes(field: str, status: Path = Path("/proc/self/status")) -> int | None:
+    """Of this process, by Linux: ``VmRSS`` is what it holds now, ``VmHWM`` the most that it has held."""
     for line in status.read_text(encoding="ascii", errors="replace").splitlines():
-        if line.startswith("VmHWM:"):
+        if line.startswith(f"{field}:"):
             return 1024 * int(line.split()[1])
     return None
 

@@ -167,7 +167,16 @@ def _csv_cells(work: Work, row: Row) -> dict[str, Any]:
     cells |= {"sees": contestant.sees, "by_hand": contestant.by_hand, "failure": row.failure}
     summaries = {f"ttft_{kept}_ms": row.ttft_ms.get(kept) for kept in work.budgets}
     summaries |= {f"decode_{kept}_tokens_per_sec": row.decode_tokens_per_sec.get(kept) for kept in work.budgets}
-    names = ("vision_ms", "cold_start_ms", "load_s", "peak_rss_bytes", "prefill_share", "decode_share", "flops_ratio")
+    names = (
+        "vision_ms",
+        "cold_start_ms",
+        "load_s",
+        "loaded_rss_bytes",
+        "peak_rss_bytes",
+        "prefill_share",
+        "decode_share",
+        "flops_ratio",
+    )
     summaries |= {name: getattr(row, name) for name in names}
     for name, summary in summaries.items():
         for part in ("median", "low", "high", "count"):

@@ -66,6 +66,7 @@ class Row:
     vision_ms: Summary | None = None
     cold_start_ms: Summary | None = None
     load_s: Summary | None = None
+    loaded_rss_bytes: Summary | None = None
     peak_rss_bytes: Summary | None = None
     prefill_share: Summary | None = None
     linear_share: float | None = None
@@ -113,6 +114,7 @@ def make_row(
         vision_ms=Summary.of(answer["vision_ms"] for answer in answers),
         cold_start_ms=Summary.of(turn["cold_start_ms"] for turn in turns),
         load_s=Summary.of(turn["load_s"] for turn in turns),
+        loaded_rss_bytes=Summary.of(turn.get("loaded_rss_bytes") for turn in turns),
         peak_rss_bytes=Summary.of(turn["peak_rss_bytes"] for turn in turns),
         prefill_share=_per_answer(turns, full, lambda turn, answer: _prefill_share(work, turn, answer)),
         linear_share=_linear_share(work, check, answers[0]["prompt_tokens"] - answers[0]["kept"] + full),

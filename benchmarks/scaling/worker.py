@@ -15,7 +15,7 @@ from itertools import pairwise
 from statistics import median
 from typing import Any
 
-from benchmarks.peers.protocol import peak_rss_bytes
+from benchmarks.peers.protocol import memory_bytes
 from benchmarks.scaling.axes import NEW_TOKENS, Point
 from benchmarks.scaling.others import Watch
 from grip_edge.runtime import Pipeline
@@ -45,7 +45,7 @@ def measure(settings: dict[str, Any]) -> dict[str, Any]:
     watch = Watch()
     requests = [ask() for _ in range(settings["repeats"])]
     share = watch.others_share()
-    peak = peak_rss_bytes() or 0
+    peak = memory_bytes("VmHWM") or 0
     return {"requests": requests, "peak_rss_mb": peak / 1e6, "others_share": share}
 
 

@@ -31,7 +31,8 @@ def turn(name: str, scale: float = 1.0, read: float = 40e9) -> Message:
         for kept, ms in ((576, 1000.0), (144, 300.0))
     ]
     probe = {"read_bytes_per_sec": read, "int8_operations_per_sec": 2e12}
-    common = {"cold_start_ms": 2000.0, "load_s": 1.0, "peak_rss_bytes": 600 * 2**20, "versions": {"toy": "1"}}
+    common = {"cold_start_ms": 2000.0, "load_s": 1.0, "versions": {"toy": "1"}}
+    common |= {"loaded_rss_bytes": 500 * 2**20, "peak_rss_bytes": 600 * 2**20}
     return {"contestant": name, "round": 0, "answers": answers, "probe": probe} | common
 
 
@@ -114,6 +115,23 @@ def test_aims_compare_with_the_best_of_the_others(work: Work, contestant: MakeCo
     assert (decode.verdict, decode.measured.split(" (")[0]) == (MISSED, "0.33")  # text decodes 250 tokens a second
     assert bar(bars, "Decode at 4 bits").verdict == UNKNOWN
     assert bar(bars, "TTFT at 144 tokens, over OpenVINO").verdict == UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("bundle_bytes", "loaded", "peak"), [(480, HELD, HELD), (440, HELD, MISSED), (390, MISSED, MISSED)]
+)
+def test_memory_is_compared_with_the_bundle(
+    work: Work, contestant: MakeContestant, bundle_bytes: int, loaded: str, peak: str
+) -> None:
+    """500 MiB once loaded, 600 at the peak."""
+    ours = contestant("ours")
+    for old in ours.folder.iterdir():
+        old.unlink()
+    with (ours.folder / "decoder.onnx.data").open("wb") as file:
+        file.truncate(bundle_bytes * 2**20)
+    bars = make_bars(work, [row(work, ours, OURS, [turn("ours")])])
+    assert bar(bars, "ours: RSS once loaded").verdict == loaded
+    assert bar(bars, "ours: peak RSS").verdict == peak
 
 
 def test_a_failure_is_a_line_with_its_reason(work: Work, contestant: MakeContestant) -> None:
