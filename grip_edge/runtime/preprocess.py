@@ -46,9 +46,13 @@ class Preprocessor:
         """RGB image -> pixels [A,3,H,W] of A tiles, or [1,3,H,W]."""
         tiling = self.spec.tiling
         views = [self.crop(image)] if tiling is None else [self.crop(image), *self._tiles(image, tiling)]
-        levels = np.stack([np.asarray(view) for view in views])  # [A,H,W,3]
-        planes = [self._value_of[channel][levels[..., channel]] for channel in range(3)]
-        return np.stack(planes, axis=1)
+        pixels = np.empty((len(views), 3, views[0].height, views[0].width), np.float32)
+        for place, view in zip(pixels, views, strict=True):
+            for plane, band, value_of in zip(place, view.split(), self._value_of, strict=True):
+                np.take(
+                    value_of, np.asarray(band), out=plane, mode="clip"
+                )  # no level is beyond the 256: none is checked
+        return pixels
 
     def plan(self, image: Image.Image) -> TilePlan | None:
         """What the image's visual tokens are made of, where that depends on the image."""
