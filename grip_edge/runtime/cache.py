@@ -29,6 +29,7 @@ class KVCache:
         self._buffers = {name: ort.OrtValue.ortvalue_from_numpy(array, device) for name, array in arrays.items()}
         self._arrays = arrays if device == "cpu" else {}  # which the buffers are made of, not copies
         self.bytes = block.nbytes
+        self.is_half = block.dtype == np.float16
 
     def take(self, count: int) -> int:
         """The first of the next ``count`` slots, which the caller is about to fill."""

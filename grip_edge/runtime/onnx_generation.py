@@ -22,8 +22,9 @@ from grip_edge.runtime.sampling import Sampler
 from grip_edge.runtime.token_loop import answer_tokens
 from grip_edge.runtime.token_step import TokenStep
 
-# Of a prompt; fewer would read the weights too often (docs/log.md).
-_TOKENS_AT_ONCE = 320
+# Of a prompt. Fewer would read the weights too often; where keys and values are in fp16, memory counts for more than a
+# little of the prefill's time (docs/log.md).
+_TOKENS_AT_ONCE, _TOKENS_AT_ONCE_HALF = 320, 160
 
 # A cache of more times the capacity that a request needs is given back.
 _LONGEST_REUSED = 4
@@ -68,7 +69,8 @@ class OnnxRuntimeGraphs(Graphs):
         decoder, step, greedy_tokens = lane
         last = int(positions[0, -1])
         # In parts on a CPU: activations stay in its caches, and attention to what is behind a part is never computed.
-        parts = -(-positions.shape[1] // _TOKENS_AT_ONCE) if self._device == CPU else 1
+        at_once = _TOKENS_AT_ONCE_HALF if decoder.cache.is_half else _TOKENS_AT_ONCE
+        parts = -(-positions.shape[1] // at_once) if self._device == CPU else 1
         try:
             decoder.append(selection.prompt_embeds, positions, parts)
             self._room.give_back(selection.prompt_embeds)

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 import onnxruntime as ort
@@ -79,6 +78,8 @@ class GripEdge:
     def linear_layers(self, folder: Path) -> Message:
         """Time in matrix products of one prefill of all visual tokens, by ONNX Runtime's profile; and the peak then."""
         # Not above: what answers has to have a runtime's size.
+        from unittest.mock import patch
+
         from grip_edge.export.precision import PrecisionOptions, session_config
         from grip_edge.planning.cpu_speed import product_rate
 
