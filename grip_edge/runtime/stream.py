@@ -5,6 +5,7 @@ Time that the reader of the pieces takes between them is not counted.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -70,21 +71,23 @@ class Stream:
         clock.lap("select")
 
         tokens: list[int] = []
-        token_ms: list[float] = []
+        moments_s: list[float] = []
+        now = time.perf_counter  # no call of a function of Python's own between two tokens (``token_step``)
         stops = () if request.ignore_stop else pipeline.manifest.prompt.stop_token_ids
         sampler = Sampler(request.sampling)
         new = pipeline.graphs.next_tokens(prompt, selection, budget.visual_tokens, request.max_new_tokens, sampler)
         for token in new:
-            token_ms.append(clock.elapsed_ms())
+            moments_s.append(now() - clock.start_s)
             if token in stops:
                 break
             tokens.append(token)
             yield token
         self._rest = self._detokenizer.add(*tokens[len(self._texts) :]) + self._detokenizer.flush()
+        token_ms = tuple(1000.0 * moment for moment in moments_s)
         clock.lap("prefill", token_ms[0])
         clock.lap("decode")
         stages_ms = {f"{stage}_ms": ms for stage, ms in clock.laps_ms.items()}
-        timings = Timings(**stages_ms, vision_cached=vision_cached, token_ms=tuple(token_ms))
+        timings = Timings(**stages_ms, vision_cached=vision_cached, token_ms=token_ms)
         decode_steps = len(token_ms) - 1
         self._result = Result(
             answer="".join((*self._texts, self._rest)),
