@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from grip_edge.bundle import GRAPH_NAMES, Bundle, open_bundle
+from grip_edge.engines import NEXT_EMBEDS
 from grip_edge.errors import UserError
 from grip_edge.export.accuracy.candidate import Choices, write_candidate
 from grip_edge.export.accuracy.float_bundle import float_model, require_float_bundle
@@ -56,7 +57,10 @@ def feeds(name: str, checkpoint: Checkpoint) -> dict[str, Array]:
 
 
 def outputs(path: Path, name: str, checkpoint: Checkpoint) -> list[Array]:
-    found: list[Array] = session(path / name).run(None, feeds(name, checkpoint))
+    """Without the likeliest token's embedding, which only whole bundles have."""
+    opened = session(path / name)
+    names = [node.name for node in opened.get_outputs() if node.name != NEXT_EMBEDS]
+    found: list[Array] = opened.run(names, feeds(name, checkpoint))
     return found
 
 

@@ -223,7 +223,7 @@ def test_inputs_and_outputs_have_their_names_and_dynamic_axes(exported: Sessions
         ),
         "decoder.onnx": (
             {"embeds": [1, "S", text.width], "position_ids": [1, "S"], "write_start": [1], **caches},
-            {"logits": [1, text.vocab_size], **new_caches, "next_token": [1, 1]},
+            {"logits": [1, text.vocab_size], **new_caches, "next_token": [1, 1], "next_embeds": [1, 1, text.width]},
         ),
     }
     for name, (inputs, outputs) in expected.items():
