@@ -12,16 +12,16 @@ _INCOMPLETE = "\ufffd"  # what a decoder makes of a character whose bytes are no
 
 
 class Detokenizer:
-    """One answer: ``add`` every token, alone or several together, then ``flush`` once."""
+    """One answer: ``add`` every token as it comes, then ``flush`` once, with those that are left."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self._window: list[int] = []  # the tokens of the last piece, then those not yet emitted
         self._emitted = 0  # how many of the window belong to the last piece
 
-    def add(self, *token_ids: int) -> str:
-        """The text that these tokens complete; empty while a character is incomplete."""
-        self._window += token_ids
+    def add(self, token_id: int) -> str:
+        """The text that this token completes; empty while a character is incomplete."""
+        self._window.append(token_id)
         piece = self._pending_text()
         if not piece or piece.endswith(_INCOMPLETE):
             return ""
@@ -29,14 +29,15 @@ class Detokenizer:
         self._emitted = len(self._window)
         return piece
 
-    def flush(self) -> str:
-        """What was held back; an incomplete character shows as U+FFFD, as in the tokenizer's own decoding."""
+    def flush(self, *token_ids: int) -> str:
+        """What was held back, and these; an incomplete character shows as U+FFFD, as in the tokenizer's decoding."""
+        self._window += token_ids
         piece = self._pending_text()
         self._window, self._emitted = [], 0
         return piece
 
     def _pending_text(self) -> str:
-        known = self._decode(self._window[: self._emitted])
+        known = self._decode(self._window[: self._emitted]) if self._emitted else ""
         return self._decode(self._window)[len(known) :]
 
     def _decode(self, ids: list[int]) -> str:

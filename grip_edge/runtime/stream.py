@@ -82,13 +82,13 @@ class Stream:
                 break
             tokens.append(token)
             yield token
-        self._rest = self._detokenizer.add(*tokens[len(self._texts) :]) + self._detokenizer.flush()
-        token_ms = tuple(1000.0 * moment for moment in moments_s)
-        clock.lap("prefill", token_ms[0])
+        self._rest = self._detokenizer.flush(*tokens[len(self._texts) :])
+        clock.lap("prefill", 1000.0 * moments_s[0])
         clock.lap("decode")
+        token_ms = tuple(1000.0 * moment for moment in moments_s)
         stages_ms = {f"{stage}_ms": ms for stage, ms in clock.laps_ms.items()}
         timings = Timings(**stages_ms, vision_cached=vision_cached, token_ms=token_ms)
-        decode_steps = len(token_ms) - 1
+        decode_steps = len(moments_s) - 1
         self._result = Result(
             answer="".join((*self._texts, self._rest)),
             tokens=tuple(tokens),

@@ -62,7 +62,7 @@ def test_tokens_may_come_together(name: str, text: str, cut: int) -> None:
     tokenizer = TOKENIZERS[name]
     ids = tokenizer.encode(text, add_special_tokens=False).ids
     detokenizer = Detokenizer(tokenizer)
-    pieces = [*(detokenizer.add(token) for token in ids[:cut]), detokenizer.add(*ids[cut:]), detokenizer.flush()]
+    pieces = [*(detokenizer.add(token) for token in ids[:cut]), detokenizer.flush(*ids[cut:])]
     assert "".join(pieces) == text
 
 
