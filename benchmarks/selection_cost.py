@@ -20,7 +20,7 @@ import onnx
 
 from grip_edge.bundle import DEFAULT_BUNDLE
 from grip_edge.runtime import Pipeline
-from grip_edge.runtime.onnx_backend import load_session
+from grip_edge.runtime.session import load_session
 
 WARMUPS = 10
 QUESTION = "What letter is on the purple circle?"

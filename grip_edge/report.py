@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from grip_edge.errors import UserError
+from grip_edge.machine_record import Machine, MachineState
 
 REPORT_KIND = "grip-edge latency report"
 REPORT_SCHEMA_VERSION = 2
@@ -52,39 +53,6 @@ class Statistics:
         percentiles = (float(value) for value in np.percentile(values, (50, 90, 95, 99)))
         std = float(values.std(ddof=1)) if values.size > 1 else None
         return cls(values.size, float(values.mean()), float(values.min()), float(values.max()), std, *percentiles)
-
-
-@dataclass(frozen=True)
-class Machine:
-    """Where it ran. ``threads`` null: the default of the backend. ``board``: as its device tree calls it."""
-
-    cpu_model: str | None
-    cpu_count: int | None
-    operating_system: str
-    backend: str
-    threads: int | None
-    versions: dict[str, str]
-    board: str | None = None
-    gpu_model: str | None = None
-    memory_bytes: int | None = None
-
-
-@dataclass(frozen=True)
-class MachineState:
-    """What changes from minute to minute. ``power_mode`` is nvpmodel's; ``load_average`` is that of the last minute.
-
-    ``clocks_mhz`` by unit (cpu0, gpu, memory), ``temperatures_celsius`` by sensor; empty where none can be read.
-    ``throttling``: why a GPU runs below its clock; null where no GPU tells.
-    """
-
-    power_mode: str | None
-    cpu_governor: str | None
-    clocks_mhz: dict[str, float]
-    temperatures_celsius: dict[str, float]
-    throttling: tuple[str, ...] | None
-    available_bytes: int | None
-    swap_used_bytes: int | None
-    load_average: float | None
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ import csv
 import io
 from typing import TYPE_CHECKING
 
-from grip_edge.report import SAMPLES_FOR_P99, STAGES, TIMES, BudgetRow, LatencyReport, MachineState, Statistics
+from grip_edge.machine_record import MachineState
+from grip_edge.report import SAMPLES_FOR_P99, STAGES, TIMES, BudgetRow, LatencyReport, Statistics
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -30,6 +30,17 @@ def toy_scorer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def wide_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The toy, with heads that ONNX Runtime's own attention takes."""
+    return save_toy_checkpoint(tmp_path_factory.mktemp("wide") / "toy-llava", head_dim=16)
+
+
+@pytest.fixture(scope="session")
+def wide_scorer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_toy_scorer(tmp_path_factory.mktemp("scorer") / "scorer", text_width=64)
+
+
+@pytest.fixture(scope="session")
 def toy_bundle(toy_checkpoint: Path, toy_scorer: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the toy's bundle, for budgets 0.1 to 0.5 (2 to 8 of 16 tokens)."""
     from grip_edge.export.exporter import ExportOptions, export_bundle

@@ -132,11 +132,11 @@ def _own(work: Work, ours: Sequence[Row]) -> list[Bar]:
             measured = "" if found is None else f"{found:.3f} ms"
             bars.append(Bar(f"{row.name}: {title}", f"at most {limit:g} ms", measured, _at_most(found, limit)))
         bundle_bytes = sum(file.stat().st_size for file in row.contestant.folder.iterdir())
-        for title, summary in (("RSS once loaded", row.loaded_rss_bytes), ("peak RSS", row.peak_rss_bytes)):
+        for moment, summary in (("RSS once loaded", row.loaded_rss_bytes), ("peak RSS", row.peak_rss_bytes)):
             rss = _median(summary)
             ratio = None if rss is None else rss / bundle_bytes
             measured = "" if ratio is None else f"{ratio:.2f}"
-            title = f"{row.name}: {title} over the bundle's size"
+            title = f"{row.name}: {moment} over the bundle's size"
             bars.append(Bar(title, f"at most {_RSS_OVER_BUNDLE}", measured, _at_most(ratio, _RSS_OVER_BUNDLE)))
         flops = _median(row.flops_ratio)
         title = f"{row.name}: TTFT at {work.budgets[1]} tokens over what operations predict"

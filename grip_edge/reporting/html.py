@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from grip_edge.report import TIMES, LatencyReport, MachineState
+from grip_edge.machine_record import MachineState
+from grip_edge.report import TIMES, LatencyReport
 from grip_edge.report_formats import columns_and_cells, notes, report_title
 from grip_edge.reporting.plots import plots, row_name
 

@@ -25,8 +25,9 @@ from grip_edge.bundle import Bundle
 from grip_edge.cuda_device import compute_capability
 from grip_edge.engines import ENGINES_FOLDER, find_engines
 from grip_edge.errors import BundleError, MissingExtraError, UserError
-from grip_edge.runtime.onnx_backend import BACKEND, PROVIDER
+from grip_edge.runtime.onnx_backend import BACKEND
 from grip_edge.runtime.onnx_generation import OnnxRuntimeGraphs
+from grip_edge.runtime.session import PROVIDER
 
 TENSORRT = "tensorrt"
 OPENVINO = "openvino"

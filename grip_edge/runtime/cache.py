@@ -14,7 +14,8 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from grip_edge.manifest import TextSpec
-from grip_edge.runtime.onnx_backend import FLOAT_TYPES, decoder_names
+from grip_edge.runtime.onnx_backend import decoder_names
+from grip_edge.runtime.session import FLOAT_TYPES
 
 
 class KVCache:

@@ -16,12 +16,10 @@ from numpy.typing import NDArray
 from grip_edge.engines import GREEDY_TOKEN, NEXT_EMBEDS
 from grip_edge.manifest import TextSpec
 from grip_edge.runtime.cache import KVCache
-from grip_edge.runtime.onnx_backend import FLOAT_TYPES
 from grip_edge.runtime.sampling import not_a_number
+from grip_edge.runtime.session import FLOAT_TYPES
 
 CPU = "cpu"
-
-_NO_TOKEN = np.int64(-1)
 
 
 class CachedDecoder:
@@ -32,10 +30,9 @@ class CachedDecoder:
         outputs = {node.name for node in session.get_outputs()}
         self.cache = KVCache(spec, capacity, inputs["cache_key_0"], device)
         self.session = session
-        self.device = device
         self.logits = np.empty(spec.vocab_size, np.float32)
         self.next_embeds = np.zeros((1, 1, spec.width), FLOAT_TYPES[inputs["embeds"]])
-        likeliest = np.full((1, 1), _NO_TOKEN)
+        likeliest = np.zeros((1, 1), np.int64)
         made = {GREEDY_TOKEN: likeliest, NEXT_EMBEDS: self.next_embeds}
         self._results = {"logits": self.logits[None]} | {name: made[name] for name in made if name in outputs}
         self._chooses, self.embeds_choice = GREEDY_TOKEN in outputs, NEXT_EMBEDS in outputs

@@ -14,7 +14,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from grip_edge import __version__
-from grip_edge.report import Machine, Memory
+from grip_edge.machine_record import Machine
+from grip_edge.report import Memory
 from grip_edge.runtime.nvml import Gpu
 from grip_edge.runtime.onnx_backend import BACKEND
 

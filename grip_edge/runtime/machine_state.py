@@ -11,7 +11,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from grip_edge.report import MachineState
+from grip_edge.machine_record import MachineState
 from grip_edge.runtime.machine import meminfo_bytes
 from grip_edge.runtime.nvml import Gpu
 

@@ -15,10 +15,11 @@ import numpy as np
 from grip_edge.bundle import Bundle
 from grip_edge.errors import PromptError
 from grip_edge.runtime.decoder import CPU, CachedDecoder
-from grip_edge.runtime.onnx_backend import PROVIDER, Attach, Graphs, Selection
+from grip_edge.runtime.onnx_backend import Graphs, Selection
 from grip_edge.runtime.positions import prompt_positions
 from grip_edge.runtime.prompt import Prompt
 from grip_edge.runtime.sampling import Sampler
+from grip_edge.runtime.session import PROVIDER, Attach
 from grip_edge.runtime.token_loop import answer_tokens
 from grip_edge.runtime.token_step import TokenStep
 

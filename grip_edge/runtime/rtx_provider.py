@@ -20,7 +20,7 @@ from grip_edge.bundle import Bundle
 from grip_edge.cuda_device import compute_capability
 from grip_edge.engine_shapes import Shapes
 from grip_edge.errors import UserError
-from grip_edge.runtime.onnx_backend import Attach
+from grip_edge.runtime.session import Attach
 
 PROVIDER = "NvTensorRTRTXExecutionProvider"
 _PACKAGE = "onnxruntime-ep-nv-tensorrt-rtx"

@@ -112,17 +112,20 @@ def feeds_of(heads: int, groups: int, dim: int, new: int, before: int, free: int
     }
 
 
+# One layer over a cache: heads, tokens now and before, slots that stay free; scores as whole matrices or in tiles.
+LAYERS: dict[str, st.SearchStrategy[Any]] = {
+    "groups": st.integers(1, 3),
+    "per_group": st.integers(1, 3),
+    "dim": st.sampled_from([8, 16, 24, 64]),
+    "new": st.integers(1, 40),
+    "before": st.integers(0, 20),
+    "free": st.integers(0, 9),
+    "whole": st.booleans(),
+}
+
+
 @settings(max_examples=40, deadline=None)
-@given(
-    groups=st.integers(1, 3),
-    per_group=st.integers(1, 3),
-    dim=st.sampled_from([8, 16, 24, 64]),
-    new=st.integers(1, 40),
-    before=st.integers(0, 20),
-    free=st.integers(0, 9),
-    whole=st.booleans(),
-    attributes=st.sampled_from(["scale = 0.3", "is_causal = 0"]),
-)
+@given(**LAYERS, attributes=st.sampled_from(["scale = 0.3", "is_causal = 0"]))
 def test_the_fused_operator_equals_the_standard_ones(
     groups: int, per_group: int, dim: int, new: int, before: int, free: int, whole: bool, attributes: str
 ) -> None:

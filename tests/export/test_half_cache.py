@@ -13,7 +13,6 @@ import onnx_ir as ir
 import pytest
 import torch
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from grip_edge.bundle import MANIFEST_NAME, Bundle, open_bundle
 from grip_edge.errors import UserError
@@ -34,8 +33,7 @@ from grip_edge.runtime import Pipeline
 from grip_edge.runtime.decoder import CachedDecoder
 from tests.export.comparing import assert_close, network_with_weights
 from tests.export.test_accuracy_measures import ASKED, questions
-from tests.export.test_cached_attention import block, feeds_of, run_in_place
-from tests.toy_model import save_toy_checkpoint, save_toy_scorer
+from tests.export.test_cached_attention import LAYERS, block, feeds_of, run_in_place
 
 FP32 = PrecisionOptions().formats
 HALF = PrecisionOptions(cache="fp16")
@@ -45,27 +43,16 @@ TOLERANCE = 0.01
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The toy, with heads that the fused attention takes."""
-    return save_toy_checkpoint(tmp_path_factory.mktemp("wide") / "toy-llava", head_dim=16)
-
-
-@pytest.fixture(scope="module")
-def scorer(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_toy_scorer(tmp_path_factory.mktemp("scorer") / "scorer", text_width=64)
-
-
-@pytest.fixture(scope="module")
-def half(checkpoint: Path, scorer: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+def half(wide_checkpoint: Path, wide_scorer: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """Nothing but the cache in fewer bits."""
     out = tmp_path_factory.mktemp("half") / "bundle"
-    return export_bundle(ExportOptions(str(checkpoint), "0.1,0.5", scorer, out, precision=HALF))
+    return export_bundle(ExportOptions(str(wide_checkpoint), "0.1,0.5", wide_scorer, out, precision=HALF))
 
 
 @pytest.fixture(scope="module")
-def whole(checkpoint: Path, scorer: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+def whole(wide_checkpoint: Path, wide_scorer: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     out = tmp_path_factory.mktemp("whole") / "bundle"
-    return export_bundle(ExportOptions(str(checkpoint), "0.1,0.5", scorer, out))
+    return export_bundle(ExportOptions(str(wide_checkpoint), "0.1,0.5", wide_scorer, out))
 
 
 def decoder(bundle: Bundle, capacity: int = PROMPT + 2) -> CachedDecoder:
@@ -78,13 +65,13 @@ def cache_types(folder: Path) -> set[ir.DataType | None]:
     return {value.dtype for value in (*graph.inputs, *graph.outputs) if "cache_" in str(value.name)}
 
 
-def test_prompts_in_parts_and_steps(half: Bundle, whole: Bundle, checkpoint: Path) -> None:
+def test_prompts_in_parts_and_steps(half: Bundle, whole: Bundle, wide_checkpoint: Path) -> None:
     """Against the graph with caches in fp32 and against PyTorch over the whole sequence; written in place."""
     found, expected = decoder(half), decoder(whole)
     addresses = found.cache.addresses()
     assert 2 * found.cache.bytes == expected.cache.bytes
     text = half.manifest.model.text
-    network = network_with_weights(decoder_graph(open_checkpoint(checkpoint)), open_checkpoint(checkpoint))
+    network = network_with_weights(decoder_graph(open_checkpoint(wide_checkpoint)), open_checkpoint(wide_checkpoint))
     embeds = Pipeline(half, 1).graphs.embed(tuple(range(5, 5 + PROMPT)))
     positions, start = np.arange(PROMPT)[None], 0
     for end in (9, PROMPT - 3, PROMPT - 2, PROMPT - 1, PROMPT):  # a prompt in two parts, steps
@@ -111,15 +98,7 @@ def test_prompts_in_parts_and_steps(half: Bundle, whole: Bundle, checkpoint: Pat
 
 
 @settings(max_examples=40, deadline=None)
-@given(
-    groups=st.integers(1, 3),
-    per_group=st.integers(1, 3),
-    dim=st.sampled_from([8, 16, 24, 64]),
-    new=st.integers(1, 40),
-    before=st.integers(0, 20),
-    free=st.integers(0, 9),
-    whole=st.booleans(),
-)
+@given(**LAYERS)
 def test_one_layer(groups: int, per_group: int, dim: int, new: int, before: int, free: int, whole: bool) -> None:
     """Any number of heads, new and old tokens; and the graph before it comes back to the bit."""
     heads = groups * per_group
@@ -166,12 +145,14 @@ def test_caches_of_other_attention_stay_as_they_are() -> None:
     assert {value.dtype for value in model.graph.inputs} == {ir.DataType.FLOAT, ir.DataType.INT64}
 
 
-def test_int4_has_it(checkpoint: Path, scorer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_int4_has_it(wide_checkpoint: Path, wide_scorer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The record says what the graph has; compared piece by piece, as big models are."""
     monkeypatch.setattr(exporter, "_WHOLE_PARAMETERS", 1_000)
     monkeypatch.setattr(streamed_graph, "_PIECE_ELEMENTS", 6_000)
     precision = PrecisionOptions("int4")
-    bundle = export_bundle(ExportOptions(str(checkpoint), "0.1,0.5", scorer, tmp_path / "int4", precision=precision))
+    bundle = export_bundle(
+        ExportOptions(str(wide_checkpoint), "0.1,0.5", wide_scorer, tmp_path / "int4", precision=precision)
+    )
     assert bundle.manifest.weight_formats == precision.formats
     assert bundle.manifest.parity_method == "streamed"
     assert precision.formats.cache == "fp16"

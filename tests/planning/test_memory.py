@@ -43,7 +43,7 @@ LOAD = """
 import sys
 import numpy as np
 from pathlib import Path
-from grip_edge.runtime.onnx_backend import load_session
+from grip_edge.runtime.session import load_session
 before = peak()
 config = dict(item.split("=") for item in sys.argv[2:])
 session = load_session(Path(sys.argv[1]), ("x",), ("y",), 1, config)

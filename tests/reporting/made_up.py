@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from grip_edge.machine_record import Machine, MachineState
 from grip_edge.report import (
     Accuracy,
     Asked,
@@ -13,8 +14,6 @@ from grip_edge.report import (
     Ceiling,
     Energy,
     LatencyReport,
-    Machine,
-    MachineState,
     Memory,
     RowMemory,
     Sample,

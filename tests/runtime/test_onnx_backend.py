@@ -14,9 +14,10 @@ from grip_edge.bundle import Bundle, open_bundle
 from grip_edge.errors import BundleError, PromptError, UserError
 from grip_edge.planning.onnx_bytes import FLOAT, Node, Port, model_bytes
 from grip_edge.runtime import Pipeline
-from grip_edge.runtime.onnx_backend import PROVIDER, Graphs, ImageFeatures, _require_provider, load_session
+from grip_edge.runtime.onnx_backend import Graphs, ImageFeatures
 from grip_edge.runtime.onnx_generation import OnnxRuntimeGraphs
 from grip_edge.runtime.prompt import Prompt
+from grip_edge.runtime.session import PROVIDER, _require_provider, load_session
 
 
 @pytest.fixture

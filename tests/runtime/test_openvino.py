@@ -23,7 +23,6 @@ from grip_edge.runtime import Pipeline
 from grip_edge.runtime.backend import choose_backend
 from grip_edge.runtime.decoder import CachedDecoder
 from tests.toy_families import FAMILY_POLICIES, save_toy_family
-from tests.toy_model import save_toy_checkpoint, save_toy_scorer
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("openvino") is None, reason="needs OpenVINO: pip install 'grip-edge[openvino]'"
@@ -36,22 +35,13 @@ ROUGH = 0.05
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The toy, with heads that the fused attention takes."""
-    return save_toy_checkpoint(tmp_path_factory.mktemp("wide") / "toy-llava", head_dim=16)
-
-
-@pytest.fixture(scope="module")
-def scorer(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_toy_scorer(tmp_path_factory.mktemp("scorer") / "scorer", text_width=64)
-
-
-@pytest.fixture(scope="module")
-def make_bundle(checkpoint: Path, scorer: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+def make_bundle(
+    wide_checkpoint: Path, wide_scorer: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Path]:
     def make(target: str = "cpu", precision: str = "fp32", cache: str | None = None) -> Path:
         out = tmp_path_factory.mktemp("bundle") / "bundle"
         formats = PrecisionOptions(precision, cache=cache)
-        return export_bundle(ExportOptions(str(checkpoint), "0.1,0.5", scorer, out, target, formats)).folder
+        return export_bundle(ExportOptions(str(wide_checkpoint), "0.1,0.5", wide_scorer, out, target, formats)).folder
 
     return make
 

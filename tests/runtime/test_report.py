@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from grip_edge.errors import UserError
-from grip_edge.report import TIMES, Asked, BudgetRow, LatencyReport, Machine, Memory, Statistics, Workload
+from grip_edge.machine_record import Machine
+from grip_edge.report import TIMES, Asked, BudgetRow, LatencyReport, Memory, Statistics, Workload
 from grip_edge.report_formats import COLUMNS, to_csv, to_markdown, to_table
 
 SAMPLES = np.random.default_rng(0).gamma(3, 10, 57)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import dacite
 
 from grip_edge.errors import UserError
-from grip_edge.report import Machine
+from grip_edge.machine_record import Machine
 
 REPORT_KIND = "grip-edge evaluation report"
 REPORT_SCHEMA_VERSION = 1

@@ -44,7 +44,7 @@ def write_candidate(source: Bundle, choices: Choices, folder: Path) -> list[File
     journal = Journal(folder)
     files = []
     models: dict[str, ir.Model] = {}
-    for name in sorted(GRAPH_NAMES, key="decoder.onnx".__eq__):  # the decoder last
+    for name in GRAPH_NAMES:
         model = models[name] = float_model(source, name)
         RescaleChannels(choices.rescalings.get(name, ()))(model)
         lower(model, name, choices.target, choices.formats, choices.layers.get(name, LayerChoices()))
