@@ -24,7 +24,7 @@ from grip_edge.manifest import WeightFormats
 PRECISIONS = ("fp32", "fp16", "bf16", "int8", "int8-weight", "int4")
 EMBEDDING_PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 CACHE_PRECISIONS = ("fp32", "fp16")
-INT4_BLOCKS = (32, 128)
+INT4_BLOCKS = (32, 64, 128)
 INT8_BLOCK = 128
 
 _DEFAULT_INT4_BLOCK = 32

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from grip_edge.manifest import WeightFormats
@@ -52,7 +53,7 @@ def table_bytes(rows: int, width: int, scheme: str) -> int:
     """An embedding table, read by row."""
     if scheme in _FLOAT_BYTES:
         return rows * width * _FLOAT_BYTES[scheme]
-    return rows * (width + _SCALE_BYTES * _blocks(width, _INT8_BLOCK))
+    return rows * (width + _SCALE_BYTES * width // math.gcd(width, _INT8_BLOCK))
 
 
 def float_bytes(scheme: str) -> int:

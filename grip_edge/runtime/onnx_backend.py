@@ -95,11 +95,10 @@ class SelectionGraphs:
         """The ``budget_tokens`` tokens that matter most to the prompt's question, in their place between its texts.
         ``plan`` is that of tiles.
         """
-        feeds = {
-            "features": image.tokens,
-            "question_embeds": self.embed(prompt.question),
-            "budget": np.array([budget_tokens], np.int64),
-        }
+        texts = self.embed(prompt.question + prompt.before + prompt.after)  # one run for all
+        question, text = texts[:, : len(prompt.question)], texts[:, len(prompt.question) :]
+        budget = np.array([budget_tokens], np.int64)
+        feeds = {"features": image.tokens, "question_embeds": question, "budget": budget}
         visual_tokens = image.tokens.shape[1]
         if plan is not None:
             feeds |= {"sources": plan.sources, "weights": plan.weights, "order": plan.order}
@@ -108,7 +107,6 @@ class SelectionGraphs:
             feeds[_CLS_ATTENTION] = image.cls_attention
         start, end = len(prompt.before), len(prompt.before) + budget_tokens
         embeds = self._room.take(end + len(prompt.after))
-        text = self.embed(prompt.before + prompt.after)
         embeds[:, :start], embeds[:, end:] = text[:, :start], text[:, start:]
         kept_indices, scores = np.empty((1, budget_tokens), np.int64), np.empty((1, visual_tokens), np.float32)
         results = {"kept_embeds": embeds[:, start:end], "kept_indices": kept_indices, "scores": scores}

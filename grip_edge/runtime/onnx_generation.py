@@ -7,6 +7,7 @@ embeddings, logits) passes through the host.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import NamedTuple
 
@@ -18,9 +19,8 @@ from grip_edge.runtime.decoder import CPU, CachedDecoder
 from grip_edge.runtime.onnx_backend import Graphs, Selection
 from grip_edge.runtime.positions import prompt_positions
 from grip_edge.runtime.prompt import Prompt
-from grip_edge.runtime.sampling import Sampler
 from grip_edge.runtime.session import PROVIDER, Attach
-from grip_edge.runtime.token_loop import answer_tokens
+from grip_edge.runtime.token_loop import BeginSteps, Decoding, answer_tokens, chosen, greedy_tokens
 from grip_edge.runtime.token_step import TokenStep
 
 # Of a prompt. Fewer would read the weights too often; where keys and values are in fp16, memory counts for more than a
@@ -32,13 +32,13 @@ _LONGEST_REUSED = 4
 
 
 class _Lane(NamedTuple):
-    """What one request needs at a time. ``step`` takes a token and its position; ``greedy_tokens`` the last position
-    and the number of tokens; None where greedy decoding has no way of its own.
+    """What one request needs at a time. ``step`` takes a token and its position; ``begin_steps`` is None where
+    greedy decoding has no way of its own.
     """
 
     decoder: CachedDecoder
     step: Callable[[int, int], None]
-    greedy_tokens: Callable[[int, int], Iterator[int]] | None
+    begin_steps: BeginSteps | None
 
 
 class OnnxRuntimeGraphs(Graphs):
@@ -60,14 +60,15 @@ class OnnxRuntimeGraphs(Graphs):
         self._cache_length = length if isinstance(length, int) else None  # one for all requests
         self._idle: list[_Lane] = []  # one, or as many as there were requests at once
 
+    @contextmanager
     def next_tokens(
-        self, prompt: Prompt, selection: Selection, visual_tokens: int, new_tokens: int, sampler: Sampler
-    ) -> Iterator[int]:
-        """Up to ``new_tokens`` token ids; the first one costs the prefill, each other one a decoder step."""
+        self, prompt: Prompt, selection: Selection, visual_tokens: int, decoding: Decoding
+    ) -> Iterator[Iterator[int]]:
+        """An answer's token ids: to enter costs the prefill, each token but the first a decoder step."""
         kept, rule = selection.kept_indices, self.manifest.positions
         positions = prompt_positions(len(prompt.before), kept, len(prompt.after), visual_tokens, rule)
-        lane = self._lane_for(self._capacity(positions.shape[1] + new_tokens))
-        decoder, step, greedy_tokens = lane
+        lane = self._lane_for(self._capacity(positions.shape[1] + decoding.max_tokens))
+        decoder, step, begin_steps = lane
         last = int(positions[0, -1])
         # In parts on a CPU: activations stay in its caches, and attention to what is behind a part is never computed.
         at_once = _TOKENS_AT_ONCE_HALF if decoder.cache.is_half else _TOKENS_AT_ONCE
@@ -75,10 +76,10 @@ class OnnxRuntimeGraphs(Graphs):
         try:
             decoder.append(selection.prompt_embeds, positions, parts)
             self._room.give_back(selection.prompt_embeds)
-            if sampler.is_greedy and greedy_tokens is not None:
-                yield from greedy_tokens(last, new_tokens)
+            if decoding.sampler.is_greedy and begin_steps is not None:
+                yield greedy_tokens(decoder.likeliest_token, begin_steps, last, decoding)
             else:
-                yield from answer_tokens(decoder, step, sampler, last, new_tokens)
+                yield answer_tokens(partial(chosen, decoder, decoding.sampler), step, last, decoding)
         finally:
             self._idle.append(lane)
 
@@ -109,7 +110,7 @@ class OnnxRuntimeGraphs(Graphs):
         if self._device != CPU:
             return _Lane(decoder, partial(self._append, decoder), None)
         step = TokenStep(self._embed, decoder)
-        return _Lane(decoder, step.run, step.greedy_tokens if decoder.embeds_choice else None)
+        return _Lane(decoder, step.run, step.begin_steps if decoder.embeds_choice else None)
 
     def _append(self, decoder: CachedDecoder, token: int, position: int) -> None:
         """Devices take their copies while binding: there a token goes the way of a prompt."""

@@ -119,9 +119,8 @@ def run_in_place(
 ) -> None:
     """Reads ``feeds`` and overwrites ``results``."""
     binding = session.io_binding()
-    given = {name: np.ascontiguousarray(array) for name, array in feeds.items()}  # which live until the run ends
-    for name, array in given.items():
-        binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(array))
+    for name, array in feeds.items():
+        binding.bind_cpu_input(name, array)
     for name, array in results.items():
         binding.bind_ortvalue_output(name, ort.OrtValue.ortvalue_from_numpy(array))
     session.run_with_iobinding(binding)

@@ -7,17 +7,18 @@ import time
 
 class StageClock:
     """Starts when it is made, and stands from ``pause`` to ``resume``. ``lap`` gives a stage the time from the last lap
-    to now, or to ``at_ms``. ``start_s`` is when it would have started without its pauses.
+    to now, or to ``at_ms``.
     """
 
     def __init__(self) -> None:
         self.laps_ms: dict[str, float] = {}
         self._last_ms = 0.0
         self._paused_at_ms: float | None = None
-        self.start_s = time.perf_counter()
+        self._start_s = time.perf_counter()  # as if there had been no pauses
 
-    def elapsed_ms(self) -> float:
-        return 1000.0 * (time.perf_counter() - self.start_s)
+    def elapsed_ms(self, moment_s: float | None = None) -> float:
+        """Up to now, or to what ``time.perf_counter`` gave since the last pause."""
+        return 1000.0 * ((time.perf_counter() if moment_s is None else moment_s) - self._start_s)
 
     def lap(self, stage: str, at_ms: float | None = None) -> None:
         now_ms = self.elapsed_ms() if at_ms is None else at_ms
@@ -29,5 +30,5 @@ class StageClock:
 
     def resume(self) -> None:
         if self._paused_at_ms is not None:
-            self.start_s += (self.elapsed_ms() - self._paused_at_ms) / 1000.0
+            self._start_s += (self.elapsed_ms() - self._paused_at_ms) / 1000.0
             self._paused_at_ms = None

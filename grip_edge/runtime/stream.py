@@ -5,7 +5,6 @@ Time that the reader of the pieces takes between them is not counted.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ from grip_edge.runtime.request import EncodedImage, Request, budget_use
 from grip_edge.runtime.result import BudgetUse, Result, Timings
 from grip_edge.runtime.sampling import Sampler
 from grip_edge.runtime.stage_clock import StageClock
+from grip_edge.runtime.token_loop import Decoding
 from grip_edge.tiles import TilePlan
 
 if TYPE_CHECKING:
@@ -39,8 +39,10 @@ class Stream:
         self._texts: list[str] = []  # one for each token that was read as text
         self._rest = ""  # of the text, where the last tokens were not read so
         self._tokens = self._answer()
+        self._is_read = False  # token by token
 
     def __iter__(self) -> Iterator[str]:
+        self._is_read = True
         for token in self._tokens:
             self._texts.append(self._detokenizer.add(token))
             if self._texts[-1]:
@@ -54,6 +56,7 @@ class Stream:
     def result(self) -> Result:
         """The whole answer with its timings; computes what has not been read yet."""
         self._clock.resume()  # where only a part was read
+        self._is_read = False
         for _ in self._tokens:  # no text of these is needed before the end
             pass
         if self._result is None:
@@ -72,23 +75,22 @@ class Stream:
 
         tokens: list[int] = []
         moments_s: list[float] = []
-        now = time.perf_counter  # no call of a function of Python's own between two tokens (``token_step``)
+        token_ms: list[float] = []
         stops = () if request.ignore_stop else pipeline.manifest.prompt.stop_token_ids
-        sampler = Sampler(request.sampling)
-        new = pipeline.graphs.next_tokens(prompt, selection, budget.visual_tokens, request.max_new_tokens, sampler)
-        for token in new:
-            moments_s.append(now() - clock.start_s)
-            if token in stops:
-                break
-            tokens.append(token)
-            yield token
+        decoding = Decoding(request.max_new_tokens, Sampler(request.sampling), stops, moments_s.append)
+        with pipeline.graphs.next_tokens(prompt, selection, budget.visual_tokens, decoding) as new:
+            while self._is_read and (token := next(new, None)) is not None:
+                token_ms.append(clock.elapsed_ms(moments_s[-1]))
+                tokens.append(token)
+                yield token
+            tokens.extend(new)  # without a line of Python between two of them (``token_loop``)
+        token_ms += map(clock.elapsed_ms, moments_s[len(token_ms) :])
         self._rest = self._detokenizer.flush(*tokens[len(self._texts) :])
-        clock.lap("prefill", 1000.0 * moments_s[0])
+        clock.lap("prefill", token_ms[0])
         clock.lap("decode")
-        token_ms = tuple(1000.0 * moment for moment in moments_s)
         stages_ms = {f"{stage}_ms": ms for stage, ms in clock.laps_ms.items()}
-        timings = Timings(**stages_ms, vision_cached=vision_cached, token_ms=token_ms)
-        decode_steps = len(moments_s) - 1
+        timings = Timings(**stages_ms, vision_cached=vision_cached, token_ms=tuple(token_ms))
+        decode_steps = len(token_ms) - 1
         self._result = Result(
             answer="".join((*self._texts, self._rest)),
             tokens=tuple(tokens),

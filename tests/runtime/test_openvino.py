@@ -22,6 +22,8 @@ from grip_edge.mapped_files import mappings_of
 from grip_edge.runtime import Pipeline
 from grip_edge.runtime.backend import choose_backend
 from grip_edge.runtime.decoder import CachedDecoder
+from grip_edge.runtime.sampling import Sampler, Sampling
+from grip_edge.runtime.token_loop import Decoding, answer_tokens, greedy_tokens
 from tests.toy_families import FAMILY_POLICIES, save_toy_family
 
 pytestmark = pytest.mark.skipif(
@@ -80,6 +82,31 @@ def test_the_same_answers(bundle: Path, picture: Path, budget: float | int) -> N
     assert found.kept_indices == expected.kept_indices
     assert found.tokens == expected.tokens
     assert len(found.tokens) == 12
+
+
+@pytest.mark.parametrize("target", ["cpu", "openvino"])
+def test_a_greedy_token_is_one_run(make_bundle: Callable[..., Path], target: str) -> None:
+    """The graph embeds its choice: the same tokens as by looking each one up."""
+    folder = make_bundle(target)
+    greedy, by_step = (decoders(folder)[1] for _ in range(2))
+    embeds, positions = prompt(folder)
+    assert greedy.embeds_choice
+    answers = []
+    for decoder in (greedy, by_step):
+        decoder.restart()
+        decoder.append(embeds, positions)
+        moments: list[float] = []
+        decoding = Decoding(6, Sampler(Sampling()), (), moments.append)
+        loop = (
+            greedy_tokens(decoder.likeliest_token, decoder.begin_steps, PROMPT - 1, decoding)
+            if decoder is greedy
+            else answer_tokens(decoder.likeliest_token, decoder.step, PROMPT - 1, decoding)
+        )
+        answers.append(list(loop))
+        assert len(moments) == 6
+    assert answers[0] == answers[1]
+    assert len(set(answers[0])) > 1
+    assert_logits(greedy.logits, by_step.logits, 1e-5)
 
 
 @pytest.mark.parametrize("cut", [1, 5, 9, PROMPT])

@@ -147,7 +147,11 @@ def test_the_stop_token_ends_the_answer_and_is_not_part_of_it(toy_bundle: Path, 
     stop = endless[5]
     prompt = dataclasses.replace(pipeline.manifest.prompt, stop_token_ids=(stop,))
     pipeline.manifest = dataclasses.replace(pipeline.manifest, prompt=prompt)
-    assert pipeline.generate(picture, QUESTION, 16, 20).tokens == endless[: endless.index(stop)]
+    streamed = pipeline.stream(picture, QUESTION, 16, 20)
+    assert "".join(streamed) == streamed.result().answer
+    for answer in (pipeline.generate(picture, QUESTION, 16, 20), streamed.result()):
+        assert answer.tokens == endless[: endless.index(stop)]
+        assert len(answer.timings.token_ms) == len(answer.tokens) + 1
     assert pipeline.generate(picture, QUESTION, 16, 20, ignore_stop=True).tokens == endless
 
 

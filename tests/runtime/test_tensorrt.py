@@ -16,9 +16,11 @@ from grip_edge.engines import ENGINES_NAME, Engines, find_engines
 from grip_edge.errors import BundleError, PromptError, UserError
 from grip_edge.runtime import Pipeline
 from grip_edge.runtime import backend as backend_choice
+from grip_edge.runtime.sampling import Sampler, Sampling
 from grip_edge.runtime.tensorrt.decoder import DeviceDecoder
 from grip_edge.runtime.tensorrt.driver import CudaError
 from grip_edge.runtime.tensorrt.graphs import TensorRTGraphs
+from grip_edge.runtime.token_loop import Decoding
 from tests.runtime.recorded_tensorrt import HostDriver, Runtime, engines_folder, write_engines
 
 QUESTION = "what is it?"
@@ -67,25 +69,19 @@ def test_between_scoring_and_the_first_token_nothing_goes_to_the_host(bundle: Bu
     prompt = pipeline.prompt_encoder.encode(QUESTION)
     features = graphs.encode_image(pipeline.preprocess(IMAGE_PIL()))
     selection = graphs.select(features, prompt, 4)
-    sampler = _greedy()
-    tokens = graphs.next_tokens(prompt, selection, 16, 5, sampler)
-    assert (driver.copied_to_host, driver.waits) == (0, 0)
-    next(tokens)
-    assert driver.copied_to_host == 8
-    next(tokens)
-    assert driver.copied_to_host == 16
+    decoding = Decoding(5, Sampler(Sampling()), (), lambda moment_s: None)
+    with graphs.next_tokens(prompt, selection, 16, decoding) as tokens:
+        assert (driver.copied_to_host, driver.waits) == (0, 0)
+        next(tokens)
+        assert driver.copied_to_host == 8
+        next(tokens)
+        assert driver.copied_to_host == 16
 
 
 def IMAGE_PIL() -> Any:  # noqa: N802  the image above, opened
     from PIL import Image
 
     return Image.fromarray(IMAGE)
-
-
-def _greedy() -> Any:
-    from grip_edge.runtime.sampling import Sampler, Sampling
-
-    return Sampler(Sampling())
 
 
 def test_a_step_that_cannot_be_recorded_runs_all_the_same(bundle: Bundle, engines: Engines) -> None:

@@ -21,6 +21,7 @@ class GripEdgeOnOpenVino(GripEdge):
     def __init__(self, settings: Message) -> None:
         super().__init__(settings)
         self.runs.watch(ov.InferRequest, "infer")
+        self.runs.watch(StatefulDecoder, "run")
         graphs = self.pipeline.graphs
         if not isinstance(graphs, OpenVinoGraphs):
             raise TypeError(f"the bundle runs on {graphs.backend}")

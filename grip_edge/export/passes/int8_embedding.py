@@ -3,11 +3,16 @@
 codes ─ Gather ─┐
 scales ─ Gather ┴ DequantizeLinear(last axis, block) ─▶ embeddings
 
+One scale stands for a block of a row, smaller than the one asked for where that does not divide the width: OpenVINO
+reads no row whose last block is shorter.
+
 needs    an fp32 table [vocabulary,width], read by Gather along axis 0 only
 leaves   the table in int8
 """
 
 from __future__ import annotations
+
+import math
 
 import onnx_ir as ir
 
@@ -32,14 +37,15 @@ class Int8Embedding(ir.passes.InPlacePass):
         codes = model.graph.initializers[self._name]
         weight = float_weight(model, self._name)
         rows, width = weight.sizes
-        parts = Parts(lambda: quantise_rows(weight.stored(), self._block))
-        recipe = f"{weight.recipe}, int8 per {self._block} of a row"
+        block = math.gcd(width, self._block)
+        parts = Parts(lambda: quantise_rows(weight.stored(), block))
+        recipe = f"{weight.recipe}, int8 per {block} of a row"
         set_weight(codes, Weight(ir.DataType.INT8, (rows, width), f"{recipe}: codes", parts.part(0)))
-        scale_shape = (rows, -(-width // self._block))
+        scale_shape = (rows, width // block)
         scale_weight = Weight(ir.DataType.FLOAT, scale_shape, f"{recipe}: scales", parts.part(1))
         scales = add_weight(model, f"{self._name}_scale", scale_weight)
         for gather in list(codes.consumers()):
-            self._restore_rows(model.graph, gather, codes, scales)
+            self._restore_rows(model.graph, gather, codes, scales, block)
         return ir.passes.PassResult(model, modified=True)
 
     def ensures(self, model: ir.Model) -> None:
@@ -47,7 +53,7 @@ class Int8Embedding(ir.passes.InPlacePass):
         if value.dtype != ir.DataType.INT8:
             raise ir.passes.PostconditionError(f"'{self._name}' is {value.dtype}")
 
-    def _restore_rows(self, graph: ir.Graph, gather: ir.Node, codes: ir.Value, scales: ir.Value) -> None:
+    def _restore_rows(self, graph: ir.Graph, gather: ir.Node, codes: ir.Value, scales: ir.Value, block: int) -> None:
         out, ids = gather.outputs[0], gather.inputs[1]
         if out.shape is None:
             raise ir.passes.PreconditionError(f"the rows of '{self._name}' have no shape")
@@ -61,7 +67,7 @@ class Int8Embedding(ir.passes.InPlacePass):
             ir.node(
                 "DequantizeLinear",
                 [code_rows, scale_rows],
-                {"axis": last, "block_size": self._block},
+                {"axis": last, "block_size": block},
                 outputs=[restored],
             ),
         ]

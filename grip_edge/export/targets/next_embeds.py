@@ -3,7 +3,7 @@
 next_token ─ the nodes of embed.onnx ─▶ next_embeds [1,1,D]
 
 The table is not written twice: the decoder's graph refers to embed.onnx's data file, of which runtimes map what they
-read. For ONNX Runtime on CPUs, where a run costs as much as looking up a row.
+read. For the runtimes on CPUs, where a run costs as much as looking up a row.
 """
 
 from __future__ import annotations

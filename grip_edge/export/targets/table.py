@@ -73,7 +73,7 @@ class Target:
     @property
     def embeds_next(self) -> bool:
         """The decoder gives the embedding of the likeliest token as well (``next_embeds``)."""
-        return self.engine == ONNX_RUNTIME and self.cached_attention
+        return self.engine in (ONNX_RUNTIME, OPENVINO) and self.cached_attention
 
     def has_fixed_scales(self, file_name: str) -> bool:
         """int8 is products whose inputs have one scale each, known beforehand; int8 weights have one per output."""

@@ -7,6 +7,7 @@ where it has it, and keep the cache in 8 bits.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,7 @@ from grip_edge.runtime.openvino.pool import Pool
 from grip_edge.runtime.openvino.stateful_graph import with_own_cache
 from grip_edge.runtime.positions import prompt_positions
 from grip_edge.runtime.prompt import Prompt
-from grip_edge.runtime.sampling import Sampler
-from grip_edge.runtime.token_loop import answer_tokens
+from grip_edge.runtime.token_loop import Decoding, answer_tokens, chosen, greedy_tokens
 
 BACKEND = "openvino"
 
@@ -58,10 +58,11 @@ class OpenVinoGraphs(SelectionGraphs):
         found = vision.infer({"pixels": pixels})
         return [found[name] for name in self.vision_outputs]
 
+    @contextmanager
     def next_tokens(
-        self, prompt: Prompt, selection: Selection, visual_tokens: int, new_tokens: int, sampler: Sampler
-    ) -> Iterator[int]:
-        """Up to ``new_tokens`` token ids; the first one costs the prefill, each other one a decoder step."""
+        self, prompt: Prompt, selection: Selection, visual_tokens: int, decoding: Decoding
+    ) -> Iterator[Iterator[int]]:
+        """An answer's token ids: to enter costs the prefill, each token but the first a decoder step."""
         rule = self.manifest.positions
         positions = prompt_positions(len(prompt.before), selection.kept_indices, len(prompt.after), visual_tokens, rule)
         with self._decoders.one() as decoder:
@@ -69,7 +70,11 @@ class OpenVinoGraphs(SelectionGraphs):
             decoder.append(selection.prompt_embeds, positions)
             self._room.give_back(selection.prompt_embeds)
             self._give_back_weights()
-            yield from answer_tokens(decoder, decoder.step, sampler, int(positions[0, -1]), new_tokens)
+            last = int(positions[0, -1])
+            if decoding.sampler.is_greedy and decoder.embeds_choice:
+                yield greedy_tokens(decoder.likeliest_token, decoder.begin_steps, last, decoding)
+            else:
+                yield answer_tokens(partial(chosen, decoder, decoding.sampler), decoder.step, last, decoding)
 
     def _give_back_weights(self) -> None:
         """OpenVINO packs its copies of the weights in the first runs of its graphs, not when it compiles them."""

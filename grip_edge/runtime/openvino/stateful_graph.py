@@ -9,7 +9,8 @@ no part of it, and a mask of booleans takes three times as long (docs/log.md).
 
     needs    a decoder as ``export.targets.cached_attention`` leaves it, with ``half_cache`` after it or without: the
              type of a cache inside is OpenVINO's own matter, so attention is fp32 here
-    leaves   inputs embeds [1,S,D], position_ids [1,S], write_start [1], rows [1] (always 0); output logits [1,V]
+    leaves   inputs embeds [1,S,D], position_ids [1,S], write_start [1], rows [1] (always 0); outputs logits [1,V], and
+             where the decoder has them next_token [1,1] and next_embeds [1,1,D]
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ import openvino as ov
 from openvino import opset15 as op
 from openvino.op.util import Variable, VariableInfo
 
-from grip_edge.engines import GREEDY_TOKEN
+from grip_edge.engines import GREEDY_TOKEN, NEXT_EMBEDS
 
 ROWS = "rows"
 _ATTENTION = "GroupQueryAttention"
 _CACHE = "cache_"
-_RESULTS = {"logits", GREEDY_TOKEN}
+_RESULTS = {"logits", GREEDY_TOKEN, NEXT_EMBEDS}
 _HIDDEN = -1e9
 _LENGTH_AXIS = 2
 

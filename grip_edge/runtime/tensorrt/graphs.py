@@ -8,6 +8,8 @@ that the clock tells them apart; without it nothing waits before the first token
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from grip_edge.runtime.tensorrt.decoder import DeviceDecoder
 from grip_edge.runtime.tensorrt.device_array import DeviceArray
 from grip_edge.runtime.tensorrt.driver import Driver
 from grip_edge.runtime.tensorrt.engine import Context, Engine
+from grip_edge.runtime.token_loop import Decoding, answer_tokens
 
 _CLS_ATTENTION = "cls_attention"
 
@@ -124,26 +127,25 @@ class TensorRTGraphs:
         self._run(self._select, inputs, outputs)
         return DeviceSelection(outputs["kept_embeds"], outputs["kept_indices"], outputs["scores"])
 
+    @contextmanager
     def next_tokens(
-        self, prompt: Prompt, selection: DeviceSelection, visual_tokens: int, new_tokens: int, sampler: Sampler
-    ) -> Iterator[int]:
-        """Up to ``new_tokens`` token ids; the first one costs the prefill, each other one a decoder step."""
+        self, prompt: Prompt, selection: DeviceSelection, visual_tokens: int, decoding: Decoding
+    ) -> Iterator[Iterator[int]]:
+        """An answer's token ids: to enter costs the prefill, each token but the first a decoder step."""
         rule = self._manifest.positions
         # Re-indexed positions depend on the number of kept tokens only, and that is known here.
         kept = np.arange(selection.kept_tokens) if rule == "reindexed" else selection.kept_indices
         positions = prompt_positions(len(prompt.before), kept, len(prompt.after), visual_tokens, rule)
         self._decoder.reset()
         self._decoder.prompt(self._prompt_embeds(prompt, selection), positions)
-        last = int(positions[0, -1])
-        token = self._choose(sampler)
-        yield token
-        for position in range(last + 1, last + new_tokens):
-            self._decoder.step(position, None if sampler.is_greedy else token)
-            token = self._choose(sampler)
-            yield token
+        choose, step = partial(self._choose, decoding.sampler), partial(self._step, decoding.sampler)
+        yield answer_tokens(choose, step, int(positions[0, -1]), decoding)
 
     def _choose(self, sampler: Sampler) -> int:
         return self._decoder.greedy_token() if sampler.is_greedy else sampler.choose(self._decoder.logits())
+
+    def _step(self, sampler: Sampler, token: int, position: int) -> None:
+        self._decoder.step(position, None if sampler.is_greedy else token)
 
     def _prompt_embeds(self, prompt: Prompt, selection: DeviceSelection) -> DeviceArray:
         """[1,S,D], put together on the device: the text's embeddings, the kept visual tokens in the image's place."""
