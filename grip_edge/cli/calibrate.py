@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from grip_edge.cli.extras import needs_extra
+from grip_edge.cli.int4_options import int4_options
 from grip_edge.errors import UserError
 from grip_edge.export.accuracy.options import FINER, CalibrationOptions
 from grip_edge.export.precision import (
     CACHE_PRECISIONS,
     EMBEDDING_PRECISIONS,
-    INT4_BLOCKS,
     PRECISIONS,
     PrecisionOptions,
 )
@@ -49,10 +49,7 @@ _PRECISION_SEEN, _BUDGET_SEEN = ("train", 32, 2), ("validation", 200, 5)
 @click.option(
     "--embedding-precision", help=f"For the embeddings, one of: {', '.join(EMBEDDING_PRECISIONS)}; default: int8."
 )
-@click.option(
-    "--int4-block", type=int, help=f"Inputs per scale, one of: {', '.join(map(str, INT4_BLOCKS))}; default: 32."
-)
-@click.option("--int4-symmetric/--int4-asymmetric", default=None, help="Without or with zero points; default: with.")
+@int4_options
 @click.option(
     "--cache-precision",
     help=f"For keys and values with --target cpu, one of: {', '.join(CACHE_PRECISIONS)}; default of int4: fp16.",

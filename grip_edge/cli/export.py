@@ -9,11 +9,11 @@ import click
 
 from grip_edge.bundle import DEFAULT_BUNDLE, RESUME_NAME, partial_folder
 from grip_edge.cli.extras import needs_extra
+from grip_edge.cli.int4_options import int4_options
 from grip_edge.export.options import ExportOptions
 from grip_edge.export.precision import (
     CACHE_PRECISIONS,
     EMBEDDING_PRECISIONS,
-    INT4_BLOCKS,
     PRECISIONS,
     PrecisionOptions,
 )
@@ -44,10 +44,7 @@ _POLICIES = [name for name, spec in POLICY_SPECS.items() if spec.exportable]
     "--embedding-precision",
     help=f"For the token embeddings, one of: {', '.join(EMBEDDING_PRECISIONS)}; default of quantised models: int8.",
 )
-@click.option(
-    "--int4-block", type=int, help=f"Inputs per scale, one of: {', '.join(map(str, INT4_BLOCKS))}; default: 32."
-)
-@click.option("--int4-symmetric/--int4-asymmetric", default=None, help="Without or with zero points; default: with.")
+@int4_options
 @click.option(
     "--cache-precision",
     help=f"For keys and values with --target cpu, one of: {', '.join(CACHE_PRECISIONS)}; default of int4: fp16.",

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import click
 
+from grip_edge.cli.int4_options import int4_options
 from grip_edge.errors import UserError
 from grip_edge.export.precision import (
     CACHE_PRECISIONS,
     EMBEDDING_PRECISIONS,
-    INT4_BLOCKS,
     PRECISIONS,
     PrecisionOptions,
     session_config,
@@ -36,10 +36,7 @@ _TABLE_COLUMNS = 160
     "--embedding-precision",
     help=f"For the token embeddings, one of: {', '.join(EMBEDDING_PRECISIONS)}; default of quantised models: int8.",
 )
-@click.option(
-    "--int4-block", type=int, help=f"Inputs per scale, one of: {', '.join(map(str, INT4_BLOCKS))}; default: 32."
-)
-@click.option("--int4-symmetric/--int4-asymmetric", default=None, help="Without or with zero points; default: with.")
+@int4_options
 @click.option(
     "--cache-precision",
     help=f"For keys and values on 'cpu', one of: {', '.join(CACHE_PRECISIONS)}; default of int4: fp16.",

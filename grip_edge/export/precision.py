@@ -25,9 +25,9 @@ PRECISIONS = ("fp32", "fp16", "bf16", "int8", "int8-weight", "int4")
 EMBEDDING_PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 CACHE_PRECISIONS = ("fp32", "fp16")
 INT4_BLOCKS = (32, 64, 128)
+DEFAULT_INT4_BLOCK = 64
 INT8_BLOCK = 128
 
-_DEFAULT_INT4_BLOCK = 32
 _FLOATS = ("fp32", "fp16", "bf16")
 
 
@@ -73,7 +73,7 @@ class PrecisionOptions:
             decoder=self.precision,
             lm_head=self.lm_head or (self.precision if plain else "int8-weight"),
             embedding=self.embedding or (self.precision if plain else "int8"),
-            int4_block=(self.int4_block or _DEFAULT_INT4_BLOCK) if int4 else None,
+            int4_block=(self.int4_block or DEFAULT_INT4_BLOCK) if int4 else None,
             int4_symmetric=bool(self.int4_symmetric) if int4 else None,
             cache=self.cache or ("fp16" if self.precision == "int4" else "fp32"),
         )
