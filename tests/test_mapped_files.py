@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import sys
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from grip_edge.mapped_files import Mapping, give_back_pages, mappings_of
+from grip_edge.mapped_files import Mapping, give_back_pages, loading, mappings_of, packing
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="mappings are read from Linux's /proc")
 
@@ -68,3 +71,38 @@ def test_a_folder_behind_a_link_is_found(weights: Path, mapped: mmap.mmap) -> No
     assert len(mapped[:]) == SIZE_BYTES
     give_back_pages(link)
     assert only(weights.parent).resident_bytes == 0
+
+
+def test_while_weights_are_packed_pages_are_given_back_again_and_again(weights: Path, mapped: mmap.mmap) -> None:
+    with packing(weights.parent):
+        for _ in range(2):
+            assert mapped[:] == weights.read_bytes()
+            deadline = time.monotonic() + 30
+            while only(weights.parent).resident_bytes:
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+        assert len(mapped[:]) == SIZE_BYTES
+    assert only(weights.parent).resident_bytes == 0
+
+
+def test_nothing_is_given_back_while_something_is_loaded(weights: Path, mapped: mmap.mmap) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        with loading(weights.parent):
+            assert len(mapped[:]) == SIZE_BYTES
+            given_back = pool.submit(give_back_pages, weights.parent)
+            with pytest.raises(TimeoutError):
+                given_back.result(0.2)
+            assert only(weights.parent).resident_bytes == SIZE_BYTES
+        given_back.result(30)
+    assert only(weights.parent).resident_bytes == 0
+
+
+def test_memory_that_took_the_place_of_a_file_keeps_its_content(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The list of mappings was read before the file's ended."""
+    with mmap.mmap(-1, SIZE_BYTES, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as other:
+        other[:] = weights.read_bytes()
+        start = ctypes.addressof(ctypes.c_char.from_buffer(other))
+        stale = Mapping(start + mmap.PAGESIZE, start + SIZE_BYTES, str(weights), SIZE_BYTES - mmap.PAGESIZE, 0)
+        monkeypatch.setattr("grip_edge.mapped_files.mappings_of", lambda folder: iter([stale]))
+        give_back_pages(weights.parent)
+        assert other[:] == weights.read_bytes()

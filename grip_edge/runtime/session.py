@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from grip_edge.allocator import large_blocks_returned
 from grip_edge.errors import BundleError, GripEdgeError, UserError
-from grip_edge.mapped_files import give_back_pages
+from grip_edge.mapped_files import loading
 from grip_edge.runtime.shared_arena import use_shared_arena
 
 PROVIDER = "CPUExecutionProvider"
@@ -65,11 +65,10 @@ def load_session(
         attach(options, path.name)
         providers = []
     try:
-        with large_blocks_returned():
+        with large_blocks_returned(), loading(path.parent):
             session = ort.InferenceSession(str(path), options, providers=providers)
     except Exception as error:  # every ONNX Runtime error is a class of its own below Exception
         raise _not_loaded(path, str(error)) from None
-    give_back_pages(path.parent)
     if provider != PROVIDER:
         _require_provider(session, path, provider, wholly=attach is not None)
     for kind, expected, nodes in (

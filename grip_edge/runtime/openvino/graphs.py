@@ -7,7 +7,7 @@ where it has it, and keep the cache in 8 bits.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from grip_edge.bundle import Bundle
 from grip_edge.errors import BundleError, UserError
-from grip_edge.mapped_files import give_back_pages
+from grip_edge.mapped_files import loading, packing
 from grip_edge.runtime.onnx_backend import ImageFeatures, Selection, SelectionGraphs, features_in_parts
 from grip_edge.runtime.openvino.decoder import StatefulDecoder
 from grip_edge.runtime.openvino.pool import Pool
@@ -28,6 +28,8 @@ from grip_edge.runtime.prompt import Prompt
 from grip_edge.runtime.token_loop import Decoding, answer_tokens, chosen, greedy_tokens
 
 BACKEND = "openvino"
+
+_VISION, _DECODER = "vision.onnx", "decoder.onnx"
 
 _Settings = dict[str, Any]
 
@@ -41,17 +43,18 @@ class OpenVinoGraphs(SelectionGraphs):
         _require_fixed_scales(bundle)
         super().__init__(bundle, threads)
         settings = _settings(bundle, threads)
-        self._visions = Pool(_compiled(bundle.path("vision.onnx"), settings).create_infer_request)
-        self._decoder = _compiled(bundle.path("decoder.onnx"), settings, is_decoder=True)
+        self._visions = Pool(_compiled(bundle.path(_VISION), settings).create_infer_request)
+        self._decoder = _compiled(bundle.path(_DECODER), settings, is_decoder=True)
         self._decoders = Pool(self.new_decoder)
-        self._folder: Path | None = bundle.folder  # whose weights are still to be packed
+        self._folder = bundle.folder
+        self._unpacked = {_VISION, _DECODER}
 
     def new_decoder(self) -> StatefulDecoder:
         return StatefulDecoder(self._decoder, self._embed)
 
     def encode_image(self, pixels: NDArray[np.float32]) -> ImageFeatures:
         """pixels [A,3,H,W] -> features of all patches."""
-        with self._visions.one() as vision:
+        with self._visions.one() as vision, self._packing(_VISION):
             return features_in_parts(partial(self._encode, vision), pixels)
 
     def _encode(self, vision: ov.InferRequest, pixels: NDArray[np.float32]) -> list[NDArray[Any]]:
@@ -67,20 +70,21 @@ class OpenVinoGraphs(SelectionGraphs):
         positions = prompt_positions(len(prompt.before), selection.kept_indices, len(prompt.after), visual_tokens, rule)
         with self._decoders.one() as decoder:
             decoder.restart()
-            decoder.append(selection.prompt_embeds, positions)
+            with self._packing(_DECODER):
+                decoder.append(selection.prompt_embeds, positions)
             self._room.give_back(selection.prompt_embeds)
-            self._give_back_weights()
             last = int(positions[0, -1])
             if decoding.sampler.is_greedy and decoder.embeds_choice:
                 yield greedy_tokens(decoder.likeliest_token, decoder.begin_steps, last, decoding)
             else:
                 yield answer_tokens(partial(chosen, decoder, decoding.sampler), decoder.step, last, decoding)
 
-    def _give_back_weights(self) -> None:
-        """OpenVINO packs its copies of the weights in the first runs of its graphs, not when it compiles them."""
-        if self._folder is not None:
-            give_back_pages(self._folder)
-            self._folder = None
+    def _packing(self, graph: str) -> AbstractContextManager[None]:
+        """Around a run: OpenVINO packs its copy of a graph's weights in the first one, not when it compiles it."""
+        if graph not in self._unpacked:
+            return nullcontext()
+        self._unpacked.discard(graph)
+        return packing(self._folder)
 
 
 def _require_fixed_scales(bundle: Bundle) -> None:
@@ -111,6 +115,11 @@ def _core() -> ov.Core:
 
 
 def _compiled(path: Path, settings: _Settings, is_decoder: bool = False) -> ov.CompiledModel:
+    with loading(path.parent):
+        return _core().compile_model(_read(path, is_decoder), "CPU", settings)
+
+
+def _read(path: Path, is_decoder: bool) -> ov.Model:
     try:
         model = _core().read_model(path)
     except RuntimeError as error:
@@ -124,4 +133,4 @@ def _compiled(path: Path, settings: _Settings, is_decoder: bool = False) -> ov.C
             raise UserError(
                 f"--backend {BACKEND} needs a decoder for the target openvino or cpu; in {path} {error}."
             ) from None
-    return _core().compile_model(model, "CPU", settings)
+    return model
