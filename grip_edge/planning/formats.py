@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
+from grip_edge.export.precision import INT8_BLOCK, fitting_block
 from grip_edge.manifest import WeightFormats
 
 _FLOAT_BYTES = {"fp32": 4, "fp16": 2, "bf16": 2}
 # ONNX Runtime's CPU widens these to fp32 when it loads them.
 WIDENED = ("fp16", "bf16")
 _SCALE_BYTES = 4
-_INT8_BLOCK = 128
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ def matrix_bytes(matrix: Matrix, scheme: str, formats: WeightFormats) -> int:
     if scheme == "int8":
         return matrix.count * outputs * (inputs + _SCALE_BYTES)
     if scheme == "int8-weight":
-        return matrix.count * outputs * (inputs + _SCALE_BYTES * _blocks(inputs, _INT8_BLOCK))
+        return matrix.count * outputs * (inputs + _SCALE_BYTES * _blocks(inputs, INT8_BLOCK))
     if scheme == "int4" and formats.int4_block is not None:
         scales = outputs * _blocks(inputs, formats.int4_block)
         zeros = 0 if formats.int4_symmetric else -(-scales // 2)
@@ -45,7 +44,7 @@ def matrix_bytes(matrix: Matrix, scheme: str, formats: WeightFormats) -> int:
 
 def scale_bytes(matrix: Matrix, scheme: str, formats: WeightFormats) -> int:
     """The scales of blocks alone; zero for formats without blocks."""
-    block = formats.int4_block if scheme == "int4" else _INT8_BLOCK if scheme == "int8-weight" else None
+    block = formats.int4_block if scheme == "int4" else INT8_BLOCK if scheme == "int8-weight" else None
     return 0 if block is None else matrix.count * matrix.outputs * _SCALE_BYTES * _blocks(matrix.inputs, block)
 
 
@@ -53,7 +52,7 @@ def table_bytes(rows: int, width: int, scheme: str) -> int:
     """An embedding table, read by row."""
     if scheme in _FLOAT_BYTES:
         return rows * width * _FLOAT_BYTES[scheme]
-    return rows * (width + _SCALE_BYTES * width // math.gcd(width, _INT8_BLOCK))
+    return rows * (width + _SCALE_BYTES * _blocks(width, INT8_BLOCK))
 
 
 def float_bytes(scheme: str) -> int:
@@ -67,4 +66,4 @@ def cache_bytes(formats: WeightFormats) -> int:
 
 
 def _blocks(inputs: int, block: int) -> int:
-    return -(-inputs // block)
+    return -(-inputs // fitting_block(inputs, block))

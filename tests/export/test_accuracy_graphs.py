@@ -153,7 +153,7 @@ def test_kept_matrices_get_their_own_format(source: Bundle, tmp_path: Path) -> N
     write_candidate(source, Choices(formats, {"decoder.onnx": LayerChoices({name: "int8-weight"})}, {}), tmp_path)
     graph = ir.load(tmp_path / "decoder.onnx").graph
     readers = {value: {node.op_type for node in graph.initializers[value].consumers()} for value in graph.initializers}
-    assert readers[name] == {"DequantizeLinear"}
+    assert readers[f"{name}_by_output"] == {"MatMulNBits"}
     assert readers["layers.1.mlp.down_proj.weight"] == {"MatMulInteger"}
     model = float_model(source, "decoder.onnx")
     schemes = matrix_schemes(model, "decoder.onnx", formats, {name: "int8-weight", "foreign": "fp32"})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,7 @@ import torch
 
 from grip_edge.bundle import MANIFEST_NAME, open_bundle
 from grip_edge.export.exporter import ExportOptions, export_bundle
-from grip_edge.export.precision import PRECISIONS, PrecisionOptions
+from grip_edge.export.precision import PRECISIONS, PrecisionOptions, fitting_block
 from grip_edge.export.quantise import quantise_blocks, quantise_columns, quantise_rows
 from grip_edge.manifest import Manifest
 from grip_edge.planning.bundle_size import bundle_bytes
@@ -55,7 +54,7 @@ def test_other_precisions(toy_checkpoint: Path, toy_scorer: Path, tmp_path: Path
 @pytest.mark.parametrize("symmetric", [True, False])
 def test_int4_matrices(inputs: int, outputs: int, block: int, symmetric: bool) -> None:
     formats = PrecisionOptions("int4", int4_block=block, int4_symmetric=symmetric).formats
-    parts = quantise_blocks(torch.randn(inputs, outputs), 4, block, symmetric)
+    parts = quantise_blocks(torch.randn(inputs, outputs), 4, fitting_block(inputs, block), symmetric)
     assert matrix_bytes(Matrix(inputs, outputs), "int4", formats) == sum(part.nbytes for part in parts)
 
 
@@ -64,13 +63,15 @@ def test_int8_matrices_and_tables(inputs: int, outputs: int) -> None:
     formats, matrix = PrecisionOptions("int8").formats, Matrix(inputs, outputs)
     weight = torch.randn(inputs, outputs)
     assert matrix_bytes(matrix, "int8", formats) == sum(part.nbytes for part in quantise_columns(weight))
-    blocks = quantise_blocks(weight, 8, 128, symmetric=True)
+    blocks = quantise_blocks(weight, 8, fitting_block(inputs, 128), symmetric=True)
     assert matrix_bytes(matrix, "int8-weight", formats) == sum(part.nbytes for part in blocks)
-    block = math.gcd(outputs, 128)  # of a table in a bundle: one that divides its width
-    assert table_bytes(inputs, outputs, "int8") == sum(part.nbytes for part in quantise_rows(weight, block))
+    rows = quantise_rows(weight, fitting_block(outputs, 128))
+    assert table_bytes(inputs, outputs, "int8") == sum(part.nbytes for part in rows)
 
 
 def test_every_precision_of_the_export_has_a_forecast(toy_checkpoint: Path) -> None:
     model, _ = find_shape(str(toy_checkpoint))
-    totals = [bundle_bytes(model, PrecisionOptions(name).formats).weights for name in PRECISIONS]
-    assert totals == sorted(totals, reverse=True)
+    total = {name: bundle_bytes(model, PrecisionOptions(name).formats).weights for name in PRECISIONS}
+    # In a model as narrow as this one, blocks of int8-weight are so small that their scales weigh more than int8's.
+    assert total["int4"] < min(total["int8"], total["int8-weight"])
+    assert max(total["int8"], total["int8-weight"]) < total["fp16"] == total["bf16"] < total["fp32"]

@@ -32,8 +32,8 @@ pytestmark = pytest.mark.skipif(
 QUESTION = "what is it?"
 PROMPT = 10
 
-# Of logits, relative to the largest: bf16 has 8 bits, and the cache has 8 as well.
-ROUGH = 0.05
+# Of logits, relative to the largest: bf16 has 8 bits, the cache has 8 as well, and so have inputs of products elsewhere.
+ROUGH = 0.06
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from grip_edge.export.precision import INT8_BLOCK
+from grip_edge.export.precision import INT8_BLOCK, fitting_block
 from grip_edge.export.quantise import quantise_blocks, quantise_columns, restore_blocks, restore_columns
 from grip_edge.manifest import WeightFormats
 
@@ -44,10 +44,11 @@ class Rounding:
         if self.scheme == "int8" or (self.fixed_scales and self.scheme == "int8-weight"):
             return restore_columns(*quantise_columns(weight))
         if self.scheme == "int8-weight":
-            return restore_blocks(quantise_blocks(weight, 8, INT8_BLOCK, True), shape, 8, INT8_BLOCK)
+            block = fitting_block(shape[0], INT8_BLOCK)
+            return restore_blocks(quantise_blocks(weight, 8, block, True), shape, 8, block)
         if self.scheme == "int4":
-            parts = quantise_blocks(weight, 4, self.int4_block, self.int4_symmetric)
-            return restore_blocks(parts, shape, 4, self.int4_block)
+            block = fitting_block(shape[0], self.int4_block)
+            return restore_blocks(quantise_blocks(weight, 4, block, self.int4_symmetric), shape, 4, block)
         if self.scheme in _HALVES:
             return weight.to(_HALVES[self.scheme]).float()
         return weight

@@ -5,17 +5,19 @@
 ONNX Runtime fuses the pair into one operator that never restores the matrix, TensorRT reads it as it stands.
 
     needs    fp32 matrices [in,out], read as right-hand side of MatMul only
-    leaves   each of them restored by one DequantizeLinear, which the MatMuls read
+    leaves   each of them restored by one DequantizeLinear, which the MatMuls read; blocks are smaller where that leaves
+             no rest
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
 from grip_edge.export.passes.editing import add_weight, float_weight, require_product_matrices, result, set_weight
+from grip_edge.export.precision import fitting_block
 from grip_edge.export.quantise import quantise_blocks
 from grip_edge.export.weights import Parts, Weight
 
@@ -51,7 +53,10 @@ class BlockWeights(ir.passes.InPlacePass):
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         for name in self.names:
-            _restore_where_read(model, model.graph.initializers[name], self.format)
+            value = model.graph.initializers[name]
+            inputs, _ = float_weight(model, name).sizes
+            block = fitting_block(inputs, self.format.block)
+            _restore_where_read(model, value, replace(self.format, block=block))
         return ir.passes.PassResult(model, modified=bool(self.names))
 
     def ensures(self, model: ir.Model) -> None:

@@ -3,20 +3,16 @@
 codes ─ Gather ─┐
 scales ─ Gather ┴ DequantizeLinear(last axis, block) ─▶ embeddings
 
-One scale stands for a block of a row, smaller than the one asked for where that does not divide the width: OpenVINO
-reads no row whose last block is shorter.
-
 needs    an fp32 table [vocabulary,width], read by Gather along axis 0 only
 leaves   the table in int8
 """
 
 from __future__ import annotations
 
-import math
-
 import onnx_ir as ir
 
 from grip_edge.export.passes.editing import add_weight, float_weight, replace_node, result, set_weight
+from grip_edge.export.precision import fitting_block
 from grip_edge.export.quantise import quantise_rows
 from grip_edge.export.weights import Parts, Weight
 
@@ -37,11 +33,11 @@ class Int8Embedding(ir.passes.InPlacePass):
         codes = model.graph.initializers[self._name]
         weight = float_weight(model, self._name)
         rows, width = weight.sizes
-        block = math.gcd(width, self._block)
+        block = fitting_block(width, self._block)
         parts = Parts(lambda: quantise_rows(weight.stored(), block))
         recipe = f"{weight.recipe}, int8 per {block} of a row"
         set_weight(codes, Weight(ir.DataType.INT8, (rows, width), f"{recipe}: codes", parts.part(0)))
-        scale_shape = (rows, width // block)
+        scale_shape = (rows, -(-width // block))
         scale_weight = Weight(ir.DataType.FLOAT, scale_shape, f"{recipe}: scales", parts.part(1))
         scales = add_weight(model, f"{self._name}_scale", scale_weight)
         for gather in list(codes.consumers()):
