@@ -32,7 +32,7 @@ pytestmark = pytest.mark.skipif(
 QUESTION = "what is it?"
 PROMPT = 10
 
-# Of logits, relative to the largest: bf16 has 8 bits, the cache has 8 as well, and so have inputs of products elsewhere.
+# Of logits, relative to the largest: bf16 has 8 bits, the cache too, and inputs of products in ONNX Runtime.
 ROUGH = 0.06
 
 
