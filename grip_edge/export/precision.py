@@ -15,7 +15,6 @@ Needs no torch. Not here: the passes that bring a graph to a scheme (``passes``)
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -27,9 +26,7 @@ EMBEDDING_PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 CACHE_PRECISIONS = ("fp32", "fp16")
 INT4_BLOCKS = (32, 64, 128)
 DEFAULT_INT4_BLOCK = 64
-INT8_BLOCK = 128
 
-_SMALLEST_BLOCK = 16  # that ONNX Runtime multiplies by
 _FLOATS = ("fp32", "fp16", "bf16")
 
 
@@ -79,14 +76,6 @@ class PrecisionOptions:
             int4_symmetric=bool(self.int4_symmetric) if int4 else None,
             cache=self.cache or ("fp16" if self.precision == "int4" else "fp32"),
         )
-
-
-def fitting_block(size: int, block: int) -> int:
-    """How many of ``size`` inputs have one scale: fewer than ``block`` where that leaves no shorter block at the end,
-    which OpenVINO does not read.
-    """
-    even = math.gcd(size, block)
-    return even if even >= _SMALLEST_BLOCK else block
 
 
 def session_config(formats: WeightFormats, kept: Collection[str] = (), fixed_scales: bool = False) -> dict[str, str]:

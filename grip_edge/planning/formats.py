@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from grip_edge.export.precision import INT8_BLOCK, fitting_block
 from grip_edge.manifest import WeightFormats
+from grip_edge.weight_blocks import INT8_BLOCK, fitting_block
 
 _FLOAT_BYTES = {"fp32": 4, "fp16": 2, "bf16": 2}
 # ONNX Runtime's CPU widens these to fp32 when it loads them.

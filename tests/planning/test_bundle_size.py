@@ -9,13 +9,14 @@ import torch
 
 from grip_edge.bundle import MANIFEST_NAME, open_bundle
 from grip_edge.export.exporter import ExportOptions, export_bundle
-from grip_edge.export.precision import PRECISIONS, PrecisionOptions, fitting_block
+from grip_edge.export.precision import PRECISIONS, PrecisionOptions
 from grip_edge.export.quantise import quantise_blocks, quantise_columns, quantise_rows
 from grip_edge.manifest import Manifest
 from grip_edge.planning.bundle_size import bundle_bytes
 from grip_edge.planning.find_config import find_shape
 from grip_edge.planning.formats import Matrix, matrix_bytes, table_bytes
 from grip_edge.planning.layers import ScorerShape
+from grip_edge.weight_blocks import fitting_block
 
 SCORER = ScorerShape(width=16)
 TOLERANCE = 0.1

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from grip_edge.export.precision import INT8_BLOCK, fitting_block
 from grip_edge.export.quantise import quantise_blocks, quantise_columns, restore_blocks, restore_columns
 from grip_edge.manifest import WeightFormats
+from grip_edge.weight_blocks import INT8_BLOCK, fitting_block
 
 _HALVES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 

@@ -17,9 +17,9 @@ from dataclasses import dataclass, replace
 import onnx_ir as ir
 
 from grip_edge.export.passes.editing import add_weight, float_weight, require_product_matrices, result, set_weight
-from grip_edge.export.precision import fitting_block
 from grip_edge.export.quantise import quantise_blocks
 from grip_edge.export.weights import Parts, Weight
+from grip_edge.weight_blocks import fitting_block
 
 _CODES = {
     (4, True): ir.DataType.INT4,

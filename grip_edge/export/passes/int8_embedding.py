@@ -12,9 +12,9 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from grip_edge.export.passes.editing import add_weight, float_weight, replace_node, result, set_weight
-from grip_edge.export.precision import fitting_block
 from grip_edge.export.quantise import quantise_rows
 from grip_edge.export.weights import Parts, Weight
+from grip_edge.weight_blocks import fitting_block
 
 
 class Int8Embedding(ir.passes.InPlacePass):

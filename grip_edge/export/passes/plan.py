@@ -17,10 +17,10 @@ from grip_edge.export.passes.editing import product_matrices
 from grip_edge.export.passes.half_weights import READERS, HalfWeights
 from grip_edge.export.passes.int8_embedding import Int8Embedding
 from grip_edge.export.passes.packed_weights import PackedWeights
-from grip_edge.export.precision import INT8_BLOCK
 from grip_edge.export.unpacking import PackedWeight
 from grip_edge.export.weights import FloatWeight
 from grip_edge.manifest import WeightFormats
+from grip_edge.weight_blocks import INT8_BLOCK
 
 EMBEDDING = "embed_tokens.weight"
 LM_HEAD = "lm_head.weight"

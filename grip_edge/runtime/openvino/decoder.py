@@ -89,8 +89,10 @@ class StatefulDecoder:
 
     def run(self) -> None:
         """As ``infer``, which makes arrays of all outputs as well: 10 us of each step."""
-        self._request.start_async(share_inputs=True)
-        self._request.wait()
+        try:
+            self._request.start_async(share_inputs=True)
+        finally:  # also where Ctrl-C came between the two: a request that runs takes no tensors
+            self._request.wait()
 
     def _set(self, tensors: Mapping[str, ov.Tensor]) -> None:
         for name, tensor in tensors.items():
