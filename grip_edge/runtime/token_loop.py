@@ -37,6 +37,7 @@ class Chooser(Protocol):
 
 
 def chosen(decoder: Chooser, sampler: Sampler) -> int:
+    """The token after the decoder's last run; BundleError if its logit is not a number."""
     return decoder.likeliest_token() if sampler.is_greedy else sampler.choose(decoder.logits)
 
 
